@@ -1,0 +1,52 @@
+# Every target is one or two lines; `make setup` is the only one that touches the network.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+GROUP ?= dev
+EVENTS ?=
+ITEMS ?=
+BASE ?= HEAD
+
+.PHONY: setup protos check format test test-spark demo serve build bench load clean
+
+setup: $(VENV)/.done-$(GROUP)
+
+$(VENV)/.done-$(GROUP): pyproject.toml deploy/constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt pip
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c deploy/constraints.txt --group $(GROUP) --editable .
+	touch $@
+
+protos: setup
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. protos/terrace/v1/recommendation.proto
+
+check: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" BASE="$(BASE)" bash .ci/check
+
+format: setup
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/buf format -w protos
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -m "not slow and not spark"
+
+test-spark: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt --group spark
+	$(BIN)/python -m pytest -m spark
+
+demo: setup
+	$(BIN)/terrace demo $(if $(EVENTS),--events $(EVENTS)) $(if $(ITEMS),--items $(ITEMS))
+
+serve: setup
+	$(BIN)/terrace demo --serve $(if $(EVENTS),--events $(EVENTS)) $(if $(ITEMS),--items $(ITEMS))
+
+build: setup
+	$(BIN)/terrace build --events $(EVENTS) $(if $(ITEMS),--items $(ITEMS)) --bundles build/bundles
+
+bench: setup
+	$(BIN)/python -m loadtests.bench --out build/bench.json
+
+load: setup
+	$(BIN)/python -m loadtests.steady
+
+clean:
+	rm -rf build $(VENV)

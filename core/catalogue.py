@@ -1,0 +1,188 @@
+"""The items of one bundle: id <-> row, and what filters ask about a row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core.events import item_hashes
+from core.strings import load_strings, save_strings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from core.types import Mask, Rows, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the caller wants to see; empty and None mean no wish.
+
+    Attributes:
+        categories: an item must be in at least one of these.
+
+        exclude_categories: an item must be in none of these.
+
+        min_price: inclusive, in the catalogue's currency; items without a price do not pass.
+
+        max_price: inclusive, like ``min_price``.
+
+        available_only: leave out what the catalogue says is not available.
+
+        attributes: for each named attribute the item's value must be one of these.
+    """
+
+    categories: tuple[str, ...] = ()
+    exclude_categories: tuple[str, ...] = ()
+    min_price: float | None = None
+    max_price: float | None = None
+    available_only: bool = True
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+NO_FILTERS = Filters()
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The items of a bundle; item i of every array is row i.
+
+    Attributes:
+        ids: [n] unique item ids.
+
+        available: [n] whether the item may be shown now.
+
+        price: [n] float32, NaN = unknown.
+
+        created_at: [n] int64 seconds since the epoch, 0 = unknown.
+
+        category_ptr: [n + 1] int32; the categories of row i are
+            ``category_idx[category_ptr[i]:category_ptr[i + 1]]``, indices into ``category_names``.
+
+        attributes: name -> (codes [n] int32 with -1 = none, values).
+    """
+
+    ids: Sequence[str]
+    available: Mask
+    price: Scores
+    created_at: NDArray[np.int64]
+    category_ptr: NDArray[np.int32]
+    category_idx: NDArray[np.int32]
+    category_names: tuple[str, ...]
+    attributes: Mapping[str, tuple[NDArray[np.int32], tuple[str, ...]]]
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Item id -> row."""
+        return {item_id: row for row, item_id in enumerate(self.ids)}
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint32]:
+        """[n] ``item_hash`` of every id, to hold against the hashes a user store keeps."""
+        return item_hashes(self.ids)
+
+    @cached_property
+    def category_code(self) -> dict[str, int]:
+        """Category name -> index."""
+        return {name: code for code, name in enumerate(self.category_names)}
+
+    @cached_property
+    def _all_available(self) -> bool:
+        return bool(self.available.all())
+
+    def rows(self, ids: Sequence[str]) -> tuple[Rows, int]:
+        """Rows of the known ids, unique, in the order given; and how many ids are not known."""
+        row_of = self.row_of
+        found = dict.fromkeys(row_of[i] for i in ids if i in row_of)
+        unknown = sum(i not in row_of for i in ids)
+        return np.fromiter(found, np.int32, len(found)), unknown
+
+    def categories_of(self, row: int) -> tuple[str, ...]:
+        """Names of the categories of one row."""
+        codes = self.category_idx[self.category_ptr[row] : self.category_ptr[row + 1]]
+        return tuple(self.category_names[c] for c in codes)
+
+    def passes(self, rows: Rows, filters: Filters) -> Mask:
+        """Which of ``rows`` [n] pass the filters."""
+        if filters.available_only and not self._all_available:
+            mask = self.available[rows]
+        else:
+            mask = np.ones(len(rows), np.bool_)
+        if filters is NO_FILTERS:
+            return mask
+        if filters.min_price is not None:
+            mask &= self.price[rows] >= filters.min_price
+        if filters.max_price is not None:
+            mask &= self.price[rows] <= filters.max_price
+        if filters.categories:
+            mask &= self._in_any(rows, filters.categories)
+        if filters.exclude_categories:
+            mask &= ~self._in_any(rows, filters.exclude_categories)
+        for name, values in filters.attributes.items():
+            mask &= self._attribute_in(rows, name, values)
+        return mask
+
+    def _in_any(self, rows: Rows, names: Sequence[str]) -> Mask:
+        wanted = np.zeros(len(self.category_names) + 1, np.bool_)
+        wanted[[self.category_code[n] for n in names if n in self.category_code]] = True
+        start = self.category_ptr[rows]
+        count = self.category_ptr[rows + 1] - start
+        owner = np.repeat(np.arange(len(rows)), count)
+        offset = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+        hit = wanted[self.category_idx[np.repeat(start, count) + offset]]
+        return np.bincount(owner[hit], minlength=len(rows)) > 0
+
+    def _attribute_in(self, rows: Rows, name: str, values: Sequence[str]) -> Mask:
+        if name not in self.attributes:
+            return np.zeros(len(rows), np.bool_)
+        codes, vocabulary = self.attributes[name]
+        wanted = [code for code, value in enumerate(vocabulary) if value in values]
+        return np.isin(codes[rows], wanted)
+
+    def save(self, folder: Path) -> None:
+        """Write into ``folder``, which must exist and be empty."""
+        save_strings(folder / "ids", self.ids)
+        arrays: dict[str, Any] = {
+            "available": self.available,
+            "price": self.price,
+            "created_at": self.created_at,
+            "category_ptr": self.category_ptr,
+            "category_idx": self.category_idx,
+        }
+        arrays |= {f"attribute_{i}": codes for i, (codes, _) in enumerate(self.attributes.values())}
+        np.savez(folder / "items.npz", **arrays)
+        names = {
+            "categories": self.category_names,
+            "attributes": {name: values for name, (_, values) in self.attributes.items()},
+        }
+        (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Catalogue:
+        """Read what ``save`` wrote."""
+        names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+        with np.load(folder / "items.npz", allow_pickle=False) as arrays:
+            return cls(
+                ids=load_strings(folder / "ids"),
+                available=arrays["available"],
+                price=arrays["price"],
+                created_at=arrays["created_at"],
+                category_ptr=arrays["category_ptr"],
+                category_idx=arrays["category_idx"],
+                category_names=tuple(names["categories"]),
+                attributes={
+                    name: (arrays[f"attribute_{i}"], tuple(values))
+                    for i, (name, values) in enumerate(names["attributes"].items())
+                },
+            )

@@ -1,0 +1,113 @@
+"""From what a caller asks, and what is known of the user, to one ``Query`` of one bundle."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.catalogue import NO_FILTERS, Filters
+from core.events import item_hashes
+from core.types import NO_ROWS, Query, UserEvent, UserState, Vector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from core.bundle import Bundle
+
+MAX_HISTORY = 50
+"""Events of history that generators and the model look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A checked request in plain values; ids are not yet looked up in any catalogue."""
+
+    user_id: str
+    limit: int
+    surface: str = "default"
+    filters: Filters = NO_FILTERS
+    exclude: tuple[str, ...] = ()
+    recent_events: tuple[UserEvent, ...] = ()
+    context: Mapping[str, str] = field(default_factory=dict)
+    allow_repeats: bool = False
+
+
+class Once:
+    """Calls a function the first time it is asked and remembers the value; safe from many threads."""
+
+    __slots__ = ("_call", "_lock", "_value")
+
+    def __init__(self, call: Callable[[], Vector]) -> None:
+        """Remember what to call."""
+        self._call = call
+        self._lock = threading.Lock()
+        self._value: Vector | None = None
+
+    def __call__(self) -> Vector:
+        """The value."""
+        with self._lock:
+            if self._value is None:
+                self._value = self._call()
+            return self._value
+
+
+def build_query(
+    bundle: Bundle, request: Request, user: UserState, now_s: float, *, restrict: tuple[str, ...] | None = None
+) -> Query:
+    """Resolve a request against one bundle.
+
+    The caller's recent events and the store's are one history, newest first. An item whose newest
+    event is negative (weight below zero) leaves the history and is excluded. Items and event types
+    that the bundle does not know are passed over.
+    """
+    catalogue, manifest = bundle.catalogue, bundle.manifest
+    row_of, weights, type_code = catalogue.row_of, manifest.event_weights, manifest.type_code
+    events: list[UserEvent] | tuple[UserEvent, ...] = user.events
+    if request.recent_events:
+        events = sorted({*request.recent_events, *user.events}, key=lambda e: e.timestamp_s, reverse=True)
+    rows: list[int] = []
+    ages: list[float] = []
+    kinds: list[int] = []
+    values: list[float] = []
+    exclude = dict.fromkeys(row_of[i] for i in request.exclude if i in row_of)
+    met: set[int] = set()
+    for event in events:
+        row = row_of.get(event.item_id)
+        if row is None:
+            continue
+        weight = weights.get(event.event_type, 1.0)
+        if weight < 0 and row not in met:
+            exclude[row] = None
+        met.add(row)
+        if weight > 0 and row not in exclude and len(rows) < MAX_HISTORY:
+            rows.append(row)
+            ages.append(max(now_s - event.timestamp_s, 0.0))
+            kinds.append(type_code.get(event.event_type, 0))
+            values.append(weight)
+    seen = user.seen
+    if not request.allow_repeats and request.recent_events:
+        consumed = [e.item_id for e in request.recent_events if e.event_type in manifest.seen_types]
+        seen = np.concatenate([seen, item_hashes(consumed)])
+    query = Query(
+        user_id=request.user_id,
+        history=np.array(rows, np.int32),
+        history_age_s=np.array(ages, np.float32),
+        history_weight=np.array(values, np.float32),
+        history_type=np.array(kinds, np.int8),
+        exclude=np.fromiter(exclude, np.int32, len(exclude)) if exclude else NO_ROWS,
+        seen=seen,
+        filters=request.filters,
+        catalogue=catalogue,
+        limit=request.limit,
+        surface=request.surface,
+        context=request.context,
+        allow_repeats=request.allow_repeats,
+        restrict=None if restrict is None else catalogue.rows(restrict)[0],
+    )
+    if bundle.encoder is None or not rows:
+        return query
+    encoder = bundle.encoder
+    return replace(query, user_vector=Once(lambda: encoder.encode(query)))

@@ -1,0 +1,283 @@
+"""What travels between the stages of one recommendation.
+
+Items travel as catalogue rows in arrays, never as objects; ids exist at the edges only. Shapes in
+comments: ``h`` events of history, ``n`` rows of a pool, ``s`` sources, ``d`` width of a vector.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from core.catalogue import Catalogue, Filters
+
+Rows: TypeAlias = NDArray[np.int32]
+Scores: TypeAlias = NDArray[np.float32]
+Vector: TypeAlias = NDArray[np.float32]
+Mask: TypeAlias = NDArray[np.bool_]
+
+NO_ROWS: Rows = np.empty(0, np.int32)
+NO_SCORES: Scores = np.empty(0, np.float32)
+
+
+class Tier(IntEnum):
+    """A rung of the ladder; a higher number needs more and answers better."""
+
+    POPULARITY = 1
+    CF = 2
+    PRECOMPUTED = 3
+    DEEP = 4
+
+
+class Reason(StrEnum):
+    """Why a rung above the answer was not taken. A closed list: one reason per skipped rung."""
+
+    NOT_CONFIGURED = "not_configured"
+    """The bundle or this deployment has no such rung."""
+    NOT_ASKED = "not_asked"
+    """The kind of call never climbs this high (``SimilarItems`` stops at ``CF``)."""
+    NO_HISTORY = "no_history"
+    """Nothing is known of the user that the catalogue knows too."""
+    UNKNOWN_ITEM = "unknown_item"
+    """The item asked about is not in the catalogue."""
+    NO_CANDIDATES = "no_candidates"
+    """No generator of the rung proposed an allowed item."""
+    STORE_LATE = "store_late"
+    """The user store did not answer within its share of the budget."""
+    STORE_FAILED = "store_failed"
+    """The user store refused, broke off or answered with something unreadable."""
+    NO_TIME = "no_time"
+    """Too little of the budget was left to start."""
+    LATE = "late"
+    """Started, overran its share and was stopped."""
+    FAILED = "failed"
+    """Raised an error."""
+    INVALID_SCORES = "invalid_scores"
+    """The model answered with NaN, infinity or the wrong number of scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserEvent:
+    """Something a user did to an item, as stores and callers know it."""
+
+    item_id: str
+    event_type: str
+    timestamp_s: float
+    """Seconds since the Unix epoch, UTC."""
+    value: float = 0.0
+
+
+NO_HASHES: NDArray[np.uint32] = np.empty(0, np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """What the user store knows of one user.
+
+    Attributes:
+        events: newest first, capped.
+
+        seen: ``core.events.item_hash`` of every item the user ever had, unordered, may repeat.
+
+        missing: why the store had nothing to say, when it failed; None when it answered.
+    """
+
+    events: tuple[UserEvent, ...] = ()
+    seen: NDArray[np.uint32] = field(default_factory=lambda: NO_HASHES)
+    missing: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question to one bundle: validated, ids resolved to rows of that bundle's catalogue.
+
+    Attributes:
+        history: [h] rows, newest event first, positive events only; a row may repeat.
+
+        history_age_s: [h] seconds from each event to now, >= 0.
+
+        history_weight: [h] weight of each event's type, > 0.
+
+        history_type: [h] code of each event's type in the bundle's vocabulary; 0 = unknown.
+
+        exclude: [e] unique rows that must not be answered.
+
+        restrict: [r] unique rows to order, for ``RankItems``; None elsewhere.
+
+        allow_repeats: whether items of the user's own past may come back.
+
+        user_vector: the user in the item-vector space, [d]; computed on first use and then kept.
+            None where the bundle has no user tower. CPU of about a millisecond: not for the event loop.
+    """
+
+    user_id: str
+    history: Rows
+    history_age_s: Scores
+    history_weight: Scores
+    history_type: NDArray[np.int8]
+    exclude: Rows
+    seen: NDArray[np.uint32]
+    filters: Filters
+    catalogue: Catalogue
+    limit: int
+    surface: str
+    context: Mapping[str, str]
+    allow_repeats: bool = False
+    restrict: Rows | None = None
+    user_vector: Callable[[], Vector] | None = None
+
+    def allows(self, rows: Rows) -> Mask:
+        """Which of ``rows`` [n] may be answered: filters passed, not excluded, not seen before."""
+        mask = self.catalogue.passes(rows, self.filters)
+        if len(self.exclude):
+            mask &= ~np.isin(rows, self.exclude)
+        if len(self.seen) and not self.allow_repeats:
+            mask &= ~np.isin(self.catalogue.hashes[rows], self.seen)
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What one generator proposes.
+
+    Attributes:
+        rows: [n] unique, best first.
+
+        scores: [n] finite, not increasing; comparable within this source only.
+    """
+
+    source: str
+    rows: Rows
+    scores: Scores
+
+    @classmethod
+    def none(cls, source: str) -> Candidates:
+        """Nothing to propose."""
+        return cls(source, NO_ROWS, NO_SCORES)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The union of the candidates of several generators, one row per item.
+
+    Attributes:
+        rows: [n] unique.
+
+        source_scores: [n, s] each source's own score; NaN = this source did not propose the row.
+
+        sources: [s] names, in the bundle's order.
+
+        prior: [n] the cheap score the pool is ordered by, best first.
+    """
+
+    rows: Rows
+    source_scores: Scores
+    sources: tuple[str, ...]
+    prior: Scores
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    def take(self, index: slice | NDArray[np.intp]) -> Pool:
+        """The part of the pool at ``index``, in that order."""
+        return Pool(self.rows[index], self.source_scores[index], self.sources, self.prior[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One answer and how it came to be; metrics, spans and the response all read this object.
+
+    Attributes:
+        rows: [k] best first, unique, allowed by the query.
+
+        scores: [k] comparable within this answer; NaN = the rung's scorer did not score this row.
+
+        proposed: [k] bit i set = ``sources[i]`` proposed the row; 0 = filled in by popularity.
+
+        explained_by: [k] row of the user's history that speaks most for the item; -1 = none does.
+
+        skipped: one reason for each rung above ``tier``.
+
+        dropped: generators that were late or failed, and why.
+
+        scored_rows: rows of the pool that the answering rung's scorer scored.
+
+        stage_ms: wall time of each stage, milliseconds.
+    """
+
+    rows: Rows
+    scores: Scores
+    proposed: NDArray[np.uint32]
+    sources: tuple[str, ...]
+    explained_by: Rows
+    tier: Tier
+    skipped: Mapping[Tier, Reason]
+    dropped: Mapping[str, Reason]
+    bundle_version: str
+    scored_rows: int
+    pool_rows: int
+    stage_ms: Mapping[str, float]
+
+
+@runtime_checkable
+class CandidateGenerator(Protocol):
+    """A way of finding items.
+
+    Thread-safe, CPU only, no clock, no I/O. Never raises for an unknown user or an empty history:
+    it proposes nothing.
+    """
+
+    name: str
+    inline: bool
+    """True promises well under a millisecond: run where the request is, not on the pool."""
+
+    def generate(self, query: Query, limit: int) -> Candidates:
+        """At most ``limit`` unique rows, best first. May propose rows the query does not allow."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Orders a pool. A row's score depends on the query and the row, never on its neighbours."""
+
+    def score(self, query: Query, pool: Pool) -> Scores:
+        """[n] scores in the pool's order, higher is better."""
+        ...
+
+
+@runtime_checkable
+class InterruptibleScorer(Scorer, Protocol):
+    """A scorer whose run can be stopped from another thread."""
+
+    def score(self, query: Query, pool: Pool, stop: StopSignal | None = None) -> Scores:
+        """Score, or raise ``Stopped`` soon after ``stop`` is set."""
+        ...
+
+
+@runtime_checkable
+class UserEncoder(Protocol):
+    """Places a user in the item-vector space from recent history alone."""
+
+    def encode(self, query: Query) -> Vector:
+        """[d] finite float32; ``query.history`` must not be empty."""
+        ...
+
+
+class StopSignal(Protocol):
+    """Handed into a run that may overrun; whoever owns the clock calls ``stop``."""
+
+    def stop(self) -> None:
+        """Ask the run to end. Idempotent, callable from any thread."""
+        ...
+
+
+class Stopped(Exception):  # noqa: N818 - an outcome, not an error of the program
+    """A run ended early because its ``StopSignal`` was set."""

@@ -1,0 +1,1 @@
+"""Load, measured: benchmarks and scenarios against a running server."""

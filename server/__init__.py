@@ -1,0 +1,1 @@
+"""One online process: from a gRPC call to an answer inside its deadline."""

@@ -1,0 +1,1 @@
+"""What a calling service sees of Terrace."""

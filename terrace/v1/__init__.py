@@ -1,0 +1,1 @@
+"""Generated from protos/terrace/v1 by `make protos`."""
