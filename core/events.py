@@ -42,8 +42,7 @@ def encode_event(event: UserEvent) -> bytes:
     """
     kind = event.event_type.encode()
     if len(kind) > MAX_TYPE_BYTES:
-        msg = f"event_type: {len(kind)} bytes, at most {MAX_TYPE_BYTES} are kept"
-        raise ValueError(msg)
+        raise ValueError(f"event_type: {len(kind)} bytes, at most {MAX_TYPE_BYTES} are kept")
     head = _HEAD.pack(round(event.timestamp_s * 1000), event.value, len(kind))
     return head + kind + event.item_id.encode()
 
@@ -62,6 +61,5 @@ def decode_events(values: Sequence[bytes]) -> tuple[UserEvent, ...]:
             kind = value[start : start + length].decode()
             events.append(UserEvent(value[start + length :].decode(), kind, time_ms / 1000, amount))
     except struct.error as error:
-        msg = "a stored event is shorter than its header"
-        raise ValueError(msg) from error
+        raise ValueError("a stored event is shorter than its header") from error
     return tuple(events)

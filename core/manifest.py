@@ -118,28 +118,27 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     if not folder.is_dir():
-        msg = f"{folder}: no such bundle folder. Build one with `terrace build`"
-        raise BundleError(msg)
+        raise BundleError(f"{folder}: no such bundle folder. Build one with `terrace build`")
     if not path.is_file():
-        msg = f"{path}: missing, so this bundle was never finished. Build it again with `terrace build`"
-        raise BundleError(msg)
+        raise BundleError(f"{path}: missing, so this bundle was never finished. Build it again with `terrace build`")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        msg = f"{path}: not readable as JSON ({error}). Build the bundle again"
-        raise BundleError(msg) from error
+        raise BundleError(f"{path}: not readable as JSON ({error}). Build the bundle again") from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
-        msg = f"{path}: format_version is {found}, this program reads {FORMAT_VERSION}. Build the bundle again with this version"
-        raise BundleError(msg)
+        raise BundleError(
+            f"{path}: format_version is {found}, this program reads {FORMAT_VERSION}. Build the bundle again with this version"
+        )
     try:
         raw["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
         for name in ("seen_types", "event_types", "rungs", "golden"):
             raw[name] = tuple(raw[name])
         return Manifest(**raw)
     except (KeyError, TypeError, AttributeError) as error:
-        msg = f"{path}: a field is missing or of the wrong type ({error}). Build the bundle again"
-        raise BundleError(msg) from error
+        raise BundleError(
+            f"{path}: a field is missing or of the wrong type ({error}). Build the bundle again"
+        ) from error
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
@@ -151,12 +150,25 @@ def verify(folder: Path, manifest: Manifest) -> None:
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            msg = f"{path}: missing, the manifest lists it. Copy or build the bundle again"
-            raise BundleError(msg)
+            raise BundleError(f"{path}: missing, the manifest lists it. Copy or build the bundle again")
         size = path.stat().st_size
         if size != expected.bytes:
-            msg = f"{path}: {size} bytes, the manifest says {expected.bytes}. Copy or build the bundle again"
-            raise BundleError(msg)
+            raise BundleError(
+                f"{path}: {size} bytes, the manifest says {expected.bytes}. Copy or build the bundle again"
+            )
         if digest(path) != expected:
-            msg = f"{path}: its SHA-256 is not the manifest's, the file was changed. Copy or build the bundle again"
-            raise BundleError(msg)
+            raise BundleError(
+                f"{path}: its SHA-256 is not the manifest's, the file was changed. Copy or build the bundle again"
+            )
+
+
+def newest_bundle(bundles: Path) -> Path:
+    """The finished bundle with the highest version in a folder of bundles.
+
+    Raises:
+        BundleError: there is none.
+    """
+    found = sorted(path.parent for path in bundles.glob(f"*/{MANIFEST_NAME}") if not path.parent.name.startswith("."))
+    if not found:
+        raise BundleError(f"{bundles}: holds no finished bundle. Build one with `terrace build`")
+    return found[-1]

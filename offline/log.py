@@ -1,0 +1,85 @@
+"""The events as flat arrays, one user after the other, oldest first: what splits and training read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from core.events import item_hashes
+from core.types import NO_HASHES, UserEvent, UserState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import ibis
+    from numpy.typing import NDArray
+
+    from core.types import Rows, Scores
+
+KEPT_EVENTS = 100
+"""Events of a user that the store keeps, and so all that a split may show to the serving code."""
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """Events in the order (user, time, position).
+
+    Attributes:
+        ptr: [users + 1] int64; events of user u are ``ptr[u]:ptr[u + 1]``.
+
+        items: [events] catalogue rows.
+
+        types: [events] int8, index into the data set's event types + 1.
+
+        weights: [events] weight of the type.
+
+        times: [events] int64 seconds since the epoch.
+    """
+
+    ptr: NDArray[np.int64]
+    items: Rows
+    types: NDArray[np.int8]
+    weights: Scores
+    times: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, events: ibis.Table, n_users: int) -> EventLog:
+        """Fetch the columns of ``BuildInputs.events`` from the engine."""
+        columns = ("user", "seq", "item", "type", "weight", "time")
+        table = events.select(*columns).to_pyarrow()
+        arrays = {name: table[name].to_numpy() for name in columns}
+        order = np.lexsort((arrays["seq"], arrays["user"]))
+        user = arrays["user"][order]
+        return cls(
+            ptr=np.searchsorted(user, np.arange(n_users + 1)).astype(np.int64),
+            items=arrays["item"][order].astype(np.int32),
+            types=arrays["type"][order].astype(np.int8),
+            weights=arrays["weight"][order].astype(np.float32),
+            times=arrays["time"][order].astype(np.int64),
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Number of users, with or without events."""
+        return len(self.ptr) - 1
+
+    def ends_before(self, time_s: float) -> NDArray[np.int64]:
+        """[users] for each user the index after the last event before ``time_s``."""
+        before = np.concatenate([[0], np.cumsum(self.times < time_s)])
+        return self.ptr[:-1] + before[self.ptr[1:]] - before[self.ptr[:-1]]
+
+    def user_state(
+        self, user: int, end: int, ids: Sequence[str], types: Sequence[str], seen_types: frozenset[str]
+    ) -> UserState:
+        """What the user store would know of ``user`` after the events before index ``end``."""
+        start = int(self.ptr[user])
+        events = tuple(
+            UserEvent(ids[self.items[i]], types[self.types[i] - 1], float(self.times[i]))
+            for i in range(end - 1, max(start, end - KEPT_EVENTS) - 1, -1)
+        )
+        codes = [code for code, name in enumerate(types, 1) if name in seen_types]
+        past = slice(start, end)
+        consumed = np.unique(self.items[past][np.isin(self.types[past], codes)])
+        return UserState(events, item_hashes([ids[row] for row in consumed]) if len(consumed) else NO_HASHES)
