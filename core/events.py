@@ -54,12 +54,13 @@ def decode_events(values: Sequence[bytes]) -> tuple[UserEvent, ...]:
         ValueError: a value is not an event.
     """
     head, start = _HEAD.unpack_from, _HEAD.size
-    events = []
+    fields = []
     try:
         for value in values:
             time_ms, amount, length = head(value)
-            kind = value[start : start + length].decode()
-            events.append(UserEvent(value[start + length :].decode(), kind, time_ms / 1000, amount))
+            end = start + length
+            fields.append((value[end:].decode(), value[start:end].decode(), time_ms / 1000, amount))
     except struct.error as error:
-        raise ValueError("a stored event is shorter than its header") from error
-    return tuple(events)
+        msg = "a stored event is shorter than its header"
+        raise ValueError(msg) from error
+    return tuple(map(UserEvent._make, fields))
