@@ -280,6 +280,10 @@ class StopSignal(Protocol):
         """Ask the run to end. Idempotent, callable from any thread."""
         ...
 
+    def on_stop(self, act: Callable[[], None]) -> None:
+        """What the run wants called when ``stop`` is, on the stopping thread; at once if it was already."""
+        ...
+
 
 class Stopped(Exception):  # noqa: N818 - an outcome, not an error of the program
     """A run ended early because its ``StopSignal`` was set."""
