@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from core.bundle import Bundle
 
-MAX_HISTORY = 50
-"""Events of history that generators and the model look at."""
+MAX_HISTORY = 200
+"""Events of history that a query carries; the user tower reads the newest 50 of them."""
 
 
 @dataclass(frozen=True, slots=True)

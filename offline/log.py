@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from core.types import Rows, Scores
 
-KEPT_EVENTS = 100
+KEPT_EVENTS = 200
 """Events of a user that the store keeps, and so all that a split may show to the serving code."""
 
 
