@@ -1,0 +1,106 @@
+"""The pool against a dictionary that does the same slowly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candidate_gen.merge import merge
+from core.catalogue import Filters
+from core.types import Candidates, Pool, Query, Scores
+from tests.contracts.generator_world import make_catalogue, make_query
+
+SOURCES = ("near", "trend", "again")
+CATALOGUE = make_catalogue(30, unavailable=[4, 11])
+
+proposal = st.dictionaries(st.integers(0, 29), st.floats(-5, 5, width=32), max_size=12)
+some_rows = st.lists(st.integers(0, 29), unique=True, max_size=8)
+proposals = st.dictionaries(st.sampled_from(SOURCES), proposal)
+
+
+class ByTable:
+    """Scores a row by a fixed table and remembers the pool it was shown."""
+
+    def __init__(self, table: list[float]) -> None:
+        self.table = np.array(table, np.float32)
+        self.shown: Pool | None = None
+
+    def score(self, query: Query, pool: Pool) -> Scores:
+        del query
+        self.shown = pool
+        return self.table[pool.rows]
+
+
+def candidates(source: str, scores: dict[int, float]) -> Candidates:
+    rows = sorted(scores, key=lambda r: -scores[r])
+    return Candidates(source, np.array(rows, np.int32), np.array([scores[r] for r in rows], np.float32))
+
+
+@given(
+    proposed=proposals,
+    prior=st.lists(st.integers(0, 3), min_size=30, max_size=30),
+    exclude=some_rows,
+    seen=some_rows,
+    restrict=st.none() | some_rows,
+    filtered=st.booleans(),
+)
+def test_the_pool_is_the_allowed_union_with_every_source_score_in_prior_order(
+    *,
+    proposed: dict[str, dict[int, float]],
+    prior: list[int],
+    exclude: list[int],
+    seen: list[int],
+    restrict: list[int] | None,
+    filtered: bool,
+) -> None:
+    """Few distinct priors make ties; restrict replaces the union and the filters."""
+    filters = Filters(categories=("garden",)) if filtered else Filters()
+    query = make_query(CATALOGUE, exclude=exclude, seen=seen, filters=filters, restrict=restrict)
+    pool = merge([candidates(s, p) for s, p in proposed.items()], query, SOURCES, ByTable(prior))
+
+    union = {r for p in proposed.values() for r in p}
+    allowed = {r for r in union if query.allows(np.array([r], np.int32))[0]} if restrict is None else set(restrict)
+    rows = sorted(allowed, key=lambda r: (-prior[r], r))
+    expected = np.array([[proposed.get(s, {}).get(r, np.nan) for s in SOURCES] for r in rows], np.float32)
+    assert rows == pool.rows.tolist()
+    np.testing.assert_array_equal(expected.reshape(len(rows), 3), pool.source_scores)
+    assert [prior[r] for r in rows] == pool.prior.tolist()
+    assert (pool.rows.dtype, pool.source_scores.dtype, pool.prior.dtype) == (np.int32, np.float32, np.float32)
+    assert pool.sources == SOURCES
+
+
+def test_a_restricted_pool_keeps_rows_that_nobody_proposed_and_that_filters_forbid() -> None:
+    query = make_query(CATALOGUE, exclude=[7], restrict=[9, 7, 4])
+    pool = merge([candidates("trend", {7: 2.5, 8: 3.0})], query, SOURCES, ByTable([0.0] * 30))
+    assert pool.rows.tolist() == [4, 7, 9]
+    np.testing.assert_array_equal(pool.source_scores[:, 1], np.array([np.nan, 2.5, np.nan], np.float32))
+
+
+def test_the_prior_sees_the_same_source_scores_as_the_ranker() -> None:
+    prior = ByTable(list(range(30)))
+    pool = merge([candidates("near", {3: 1.0, 5: 2.0})], make_query(CATALOGUE), SOURCES, prior)
+    assert prior.shown is not None
+    np.testing.assert_array_equal(prior.shown.source_scores[::-1], pool.source_scores)
+
+
+def test_no_proposals_make_an_empty_pool_without_asking_the_prior() -> None:
+    prior = ByTable([0.0] * 30)
+    pool = merge([], make_query(CATALOGUE), SOURCES, prior)
+    assert len(pool) == 0
+    assert pool.source_scores.shape == (0, 3)
+    assert prior.shown is None
+
+
+def test_rows_that_the_prior_cannot_score_come_last() -> None:
+    """A NaN of the prior must not push a row to the front."""
+    pool = merge(
+        [candidates("near", {2: 1.0, 6: 1.0})], make_query(CATALOGUE), SOURCES, ByTable([np.nan] * 5 + [1.0] * 25)
+    )
+    assert pool.rows.tolist() == [6, 2]
+
+
+def test_a_source_without_a_column_is_an_error() -> None:
+    with pytest.raises(ValueError, match="not in tuple"):
+        merge([candidates("stranger", {1: 1.0})], make_query(CATALOGUE), SOURCES, ByTable([0.0] * 30))
