@@ -1,0 +1,264 @@
+"""What the ranker is told about each row of a pool: the same code when it is trained and when it serves.
+
+Everything about an item that does not depend on the question lies in one matrix, so that a request
+costs one gather. A row's features depend on the query and the row, never on its neighbours.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from core.manifest import BundleError
+from ranking.sequences import SECONDS_PER_DAY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from core.catalogue import Catalogue
+    from core.types import Pool, Query, Scores
+    from ranking.sequences import Sequences
+
+HALF_LIVES_DAYS: tuple[float | None, ...] = (3.0, 7.0, 14.0, 30.0, 90.0, None)
+"""Half-lives of the trends; None = every event counts the same."""
+_MAX_CATEGORIES = 8
+_TREND_FLOOR = 0.05
+_ITEM_FEATURES = (
+    *(f"trend_{'all' if days is None else f'{days:g}d'}" for days in HALF_LIVES_DAYS),
+    *(f"first_trend_{'all' if days is None else f'{days:g}d'}" for days in HALF_LIVES_DAYS),
+    "item_age",
+    "item_age_known",
+    "price",
+    "price_known",
+)
+_QUERY_FEATURES = ("history_length", "history_age", "history_span")
+_CROSS_FEATURES = (
+    "prior",
+    "price_to_history",
+    "category_share",
+    "in_history",
+    "in_history_recency",
+    "content_cosine",
+)
+_RECENCY = 0.9
+
+
+@dataclass(frozen=True)
+class SourceScale:
+    """How one source's scores become a feature; measured on training pools.
+
+    Attributes:
+        logarithm: the scores were all positive and are looked at by their logarithm.
+
+        low: least feature value of a proposed row, and the value of a row that was not proposed.
+
+        high: largest feature value.
+    """
+
+    logarithm: bool
+    low: float
+    high: float
+
+    @classmethod
+    def fit(cls, scores: Scores) -> Self:
+        """Measure scores [n] of one source; NaN = not proposed."""
+        proposed = scores[np.isfinite(scores)].astype(np.float64)
+        if not len(proposed):
+            return cls(logarithm=False, low=0.0, high=0.0)
+        logarithm = bool((proposed > 0).all())
+        low, high = np.quantile(np.log(proposed) if logarithm else proposed, (0.001, 0.999))
+        return cls(logarithm, float(low), float(high))
+
+    def apply(self, scores: Scores) -> Scores:
+        """[n] features of scores [n]; finite whatever comes in."""
+        if self.logarithm:
+            scores = np.log(np.fmax(scores, np.float32(1e-30)))
+        return np.fmin(np.fmax(scores, np.float32(self.low)), np.float32(self.high))
+
+
+class Features:
+    """Turns a pool into a matrix; pure and thread-safe."""
+
+    def __init__(
+        self,
+        scales: dict[str, SourceScale],
+        static: Scores,
+        price: Scores,
+        categories: NDArray[np.int32],
+        content: NDArray[np.floating] | None,
+    ) -> None:
+        """Keep what a request needs.
+
+        Args:
+            scales: by source, in the pool's order.
+            static: [items, s] features that do not depend on the question.
+            price: [items] natural logarithm of the price, NaN = unknown.
+            categories: [items, k] categories of each item, filled up with the number of categories.
+            content: [items, c] unit vectors of the items' texts, zeros where there is none; None = no texts.
+        """
+        self.scales = scales
+        self.names: tuple[str, ...] = (
+            *(name for source in scales for name in (f"score_{source}", f"proposed_{source}")),
+            *_ITEM_FEATURES,
+            *_QUERY_FEATURES,
+            *_CROSS_FEATURES,
+        )
+        self._static, self._price, self._categories, self._content = static, price, categories, content
+        self._n_categories = int(categories.max(initial=0))
+
+    @classmethod
+    def build(
+        cls,
+        sequences: Sequences,
+        catalogue: Catalogue,
+        *,
+        as_of_s: float,
+        scales: dict[str, SourceScale],
+        content: NDArray[np.floating] | None = None,
+    ) -> Self:
+        """Compute the static part from the events before ``as_of_s``.
+
+        Whether an item is available now is left out: pools hold available items only, and what was
+        available at an earlier cut is not known.
+        """
+        n = len(catalogue)
+        columns = [
+            _relative(sequences.trend(n, as_of_s, days, first_only=first))
+            for first in (False, True)
+            for days in HALF_LIVES_DAYS
+        ]
+        born = sequences.first_seen(n)
+        created = catalogue.created_at
+        born = np.where((created > 0) & ((born == 0) | (created < born)), created, born)
+        known = born > 0
+        age_days = np.maximum(as_of_s - born, 0) / SECONDS_PER_DAY
+        columns += [np.log1p(np.where(known, age_days, 0)), known.astype(np.float64)]
+        priced = catalogue.price > 0
+        price = np.log(np.where(priced, catalogue.price, np.nan)).astype(np.float32)
+        columns += [np.where(priced, price, 0).astype(np.float64), priced.astype(np.float64)]
+        static = np.stack(columns, axis=1).astype(np.float32)
+        return cls(scales, static, price, _padded_categories(catalogue), content)
+
+    def compute(self, query: Query, pool: Pool) -> Scores:
+        """[n, len(names)] finite features in the pool's order.
+
+        Raises:
+            ValueError: the pool's sources are not those of the training pools.
+        """
+        if pool.sources != tuple(self.scales):
+            raise ValueError(f"the pool has sources {pool.sources}, the ranker knows {tuple(self.scales)}")
+        rows = pool.rows
+        out = np.empty((len(rows), len(self.names)), np.float32)
+        for i, scale in enumerate(self.scales.values()):
+            scores = pool.source_scores[:, i]
+            out[:, 2 * i] = scale.apply(scores)
+            out[:, 2 * i + 1] = scores == scores  # noqa: PLR0124 - false for NaN, half the time of isnan
+        at = 2 * len(self.scales)
+        out[:, at : at + len(_ITEM_FEATURES)] = self._static[rows]
+        at += len(_ITEM_FEATURES)
+        out[:, at : at + len(_QUERY_FEATURES)] = _query_features(query)
+        at += len(_QUERY_FEATURES)
+        out[:, at] = pool.prior
+        out[:, at + 1 :] = 0
+        if len(query.history):
+            self._cross(query, rows, out[:, at + 1 :])
+        return out
+
+    def _cross(self, query: Query, rows: NDArray[np.int32], out: Scores) -> None:
+        """Fill what relates row and history, [n, 5]."""
+        history = query.history
+        weight = query.history_weight * np.float32(_RECENCY) ** np.arange(len(history), dtype=np.float32)
+        weight /= weight.sum()
+        paid = self._price[history]
+        priced = paid == paid  # noqa: PLR0124 - not NaN
+        if priced.any():
+            mean = float((weight[priced] * paid[priced]).sum() / weight[priced].sum())
+            out[:, 0] = np.nan_to_num(self._price[rows] - np.float32(mean))
+        if self._n_categories:
+            profile = np.bincount(
+                self._categories[history].ravel(),
+                np.repeat(weight, self._categories.shape[1]),
+                minlength=self._n_categories + 1,
+            ).astype(np.float32)
+            profile[self._n_categories] = 0
+            out[:, 1] = profile[self._categories[rows]].max(axis=1)
+        same = (rows[:, None] == history).astype(np.float32)
+        out[:, 2] = same.sum(axis=1)
+        out[:, 3] = same @ weight
+        if self._content is not None:
+            taste = weight @ self._content[history].astype(np.float32)
+            length = float(np.sqrt(taste @ taste))
+            if length > 0:
+                out[:, 4] = self._content[rows] @ (taste / np.float32(length))
+
+    def save(self, folder: Path) -> None:
+        """Write ``features.json`` and ``features.npz`` into ``folder``, which exists."""
+        described = {"names": self.names, "scales": {name: asdict(scale) for name, scale in self.scales.items()}}
+        (folder / "features.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+        arrays: dict[str, Any] = {"static": self._static, "price": self._price, "categories": self._categories}
+        if self._content is not None:
+            arrays["content"] = self._content
+        np.savez(folder / "features.npz", **arrays)
+
+    @classmethod
+    def load(cls, folder: Path, n_items: int) -> Self:
+        """Read what ``save`` wrote for a catalogue of ``n_items``.
+
+        Raises:
+            BundleError: a file is missing or not what ``save`` writes; the message names it.
+        """
+        path = folder / "features.json"
+        try:
+            described = json.loads(path.read_text(encoding="utf-8"))
+            scales = {name: SourceScale(**scale) for name, scale in described["scales"].items()}
+            path = folder / "features.npz"
+            with np.load(path, allow_pickle=False) as arrays:
+                content = arrays.get("content")
+                features = cls(scales, arrays["static"], arrays["price"], arrays["categories"], content)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(f"{path}: not readable as features ({error}). Build the bundle again") from error
+        if features.names != tuple(described["names"]):
+            raise BundleError(f"{folder / 'features.json'}: another version's features. Build the bundle again")
+        if len(features._static) != n_items:
+            raise BundleError(f"{path}: {len(features._static)} items, the catalogue has {n_items}. Build again")
+        return features
+
+
+def fit_scales(sources: Sequence[str], source_scores: Scores) -> dict[str, SourceScale]:
+    """Measure the sources on the stacked ``source_scores`` [n, s] of training pools."""
+    return {source: SourceScale.fit(source_scores[:, i]) for i, source in enumerate(sources)}
+
+
+def _relative(trend: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of each item's share of an average item, so that a busy month looks like a quiet one."""
+    return np.log(trend / max(float(trend.mean()), 1e-12) + _TREND_FLOOR)
+
+
+def _query_features(query: Query) -> Scores:
+    """Length of the history; logarithms of the days since its newest event and of its span."""
+    ages = query.history_age_s
+    if not len(ages):
+        return np.zeros(3, np.float32)
+    newest, oldest = float(ages[0]), float(ages[-1])
+    days = np.array([newest, max(oldest - newest, 0)]) / SECONDS_PER_DAY
+    return np.array([np.log1p(len(ages)), *np.log1p(days)], np.float32)
+
+
+def _padded_categories(catalogue: Catalogue) -> NDArray[np.int32]:
+    """[items, k] categories of each item, of more than eight the rarest, filled up with the number of categories."""
+    ptr, index = catalogue.category_ptr, catalogue.category_idx
+    owner = np.repeat(np.arange(len(catalogue)), np.diff(ptr))
+    frequency = np.bincount(index, minlength=len(catalogue.category_names))
+    order = np.lexsort((index, frequency[index], owner))
+    position = np.arange(len(index)) - ptr[owner]
+    width = min(int(np.diff(ptr).max(initial=0)), _MAX_CATEGORIES)
+    padded = np.full((len(catalogue), max(width, 1)), len(catalogue.category_names), np.int32)
+    keep = position < width
+    padded[owner[keep], position[keep]] = index[order][keep]
+    return padded
