@@ -1,0 +1,105 @@
+"""From the order that a rung found to the list that is answered: cut, fill up, explain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from core.bundle import PopularityFloor
+    from core.types import Pool, Query, Rows, Scores, Vector
+
+NO_ROW = -1
+
+
+class Selection(NamedTuple):
+    """A final list.
+
+    Attributes:
+        rows: [k] unique, best first, allowed by the query.
+
+        scores: [k] NaN = the answering rung did not score the row.
+
+        proposed: [k] bit i set = source i of the pool proposed the row; 0 = filled in by popularity.
+    """
+
+    rows: Rows
+    scores: Scores
+    proposed: NDArray[np.uint32]
+
+
+def select(query: Query, pool: Pool, scores: Scores, popularity: PopularityFloor) -> Selection:
+    """The best ``query.limit`` rows of a pool, filled up with popular ones where it has fewer.
+
+    Scored rows come first by score (ties in pool order), then the others in pool order, then the most
+    popular allowed rows that are not in the list yet. So the list is empty only where the query allows
+    nothing at all.
+
+    Args:
+        query: what was asked.
+
+        pool: allowed rows, best first by the prior; all that there is when the query has ``restrict``.
+
+        scores: [m], m <= n, of the first m rows of the pool; finite.
+
+        popularity: fills up.
+    """
+    scored, limit = len(scores), query.limit
+    order = np.argsort(-scores, kind="stable")[:limit]
+    if len(order) < limit:
+        order = np.concatenate([order, np.arange(scored, min(len(pool), scored + limit - len(order)))])
+    rows = pool.rows[order]
+    final = np.full(len(rows), np.nan, np.float32)
+    final[: min(scored, limit)] = scores[order[:scored]]
+    proposed = _bits(pool.source_scores[order])
+    if len(rows) == limit or query.restrict is not None:
+        return Selection(rows, final, proposed)
+    popular = popularity.generate(query, limit).rows
+    popular = popular[~np.isin(popular, rows)][: limit - len(rows)]
+    filled = np.concatenate([rows, popular])
+    return Selection(
+        filled,
+        np.concatenate([final, np.full(len(popular), np.nan, np.float32)]),
+        np.concatenate([proposed, np.zeros(len(popular), np.uint32)]),
+    )
+
+
+def by_popularity(query: Query, popularity: PopularityFloor) -> Selection:
+    """The most popular allowed rows, or the rows to order by their popularity."""
+    if query.restrict is None:
+        best = popularity.generate(query, query.limit)
+        rows, scores = best.rows, best.scores
+    else:
+        scores = popularity.score_rows(query.restrict)
+        order = np.argsort(-scores, kind="stable")
+        rows, scores = query.restrict[order], scores[order]
+    return Selection(rows, scores, np.zeros(len(rows), np.uint32))
+
+
+def explain(query: Query, rows: Rows, item_vectors: Vector | None) -> Rows:
+    """[k] for each answered row the row of the user's history that speaks most for it.
+
+    That is the largest dot product of the two item vectors, times ``1 / log2(2 + position)`` for the
+    event's position in the history, newest first, so that of two alike the newer one is named. -1
+    where none is above zero, and everywhere without vectors or history.
+    """
+    history = query.history
+    if item_vectors is None or not len(history) or not len(rows):
+        return np.full(len(rows), NO_ROW, np.int32)
+    affinity = item_vectors[rows] @ item_vectors[history].T
+    affinity *= _recency(len(history))
+    affinity[rows[:, None] == history] = 0  # an item that comes back does not explain itself
+    best = affinity.argmax(axis=1)
+    return np.where(affinity[np.arange(len(rows)), best] > 0, history[best], np.int32(NO_ROW))
+
+
+def _recency(events: int) -> Scores:
+    return (1 / np.log2(2 + np.arange(events))).astype(np.float32)
+
+
+def _bits(source_scores: Scores) -> NDArray[np.uint32]:
+    weights = (1 << np.arange(source_scores.shape[1])).astype(np.uint32)
+    return (source_scores == source_scores) @ weights  # noqa: PLR0124 - NaN is the one value that differs from itself

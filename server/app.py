@@ -1,0 +1,139 @@
+"""The composition root of one serving process: builds the parts, starts, warms up, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from core.manifest import BundleError
+from server.fan_out import WorkPool
+from server.loader import load_bundle
+from server.pipeline import Pipeline
+from server.servicer import SERVICE, Servicer
+from server.user_store import MemoryUserStore, RedisUserStore
+from server.warm_up import warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from core.bundle import Bundle
+    from server.settings import Settings
+    from server.user_store import UserStore
+
+EXIT_BUNDLE = 2
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_METADATA_BYTES = 8 * 1024
+MAX_STREAMS = 100
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second process on the port must fail, not steal calls
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # clients ping every 30 s
+)
+_log = logging.getLogger(__name__)
+
+
+class ServeError(Exception):
+    """The process cannot serve; the message says what to do."""
+
+
+def run(settings: Settings, bundle_folder: Path, on_ready: Callable[[int], None] | None = None) -> int:
+    """Serve until asked to stop; the exit code of the process.
+
+    Args:
+        settings: what the deployment chose.
+        bundle_folder: what to answer from.
+        on_ready: called with the port once calls are answered.
+
+    Returns:
+        0 after a clean drain; 2 when the bundle cannot be used or the port not be taken, which is said on
+        standard error.
+    """
+    try:
+        uvloop.run(serve(settings, bundle_folder, on_ready))
+    except (BundleError, ServeError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_BUNDLE
+    return 0
+
+
+async def serve(settings: Settings, bundle_folder: Path, on_ready: Callable[[int], None] | None = None) -> None:
+    """Listen, load, warm up, answer; on SIGTERM or SIGINT drain and return.
+
+    Until it is warm, health says NOT_SERVING and calls are refused with UNAVAILABLE.
+
+    Raises:
+        BundleError: the bundle cannot be used.
+        ServeError: the port cannot be taken.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    servicer = Servicer(settings)
+    status = health.aio.HealthServicer()
+    server, port = await _listen(settings, servicer, status)
+    work = WorkPool(settings.threads, settings.slots)
+    store: UserStore | None = None
+    try:
+        # Nobody is answered yet, so that a load which holds the GIL disturbs nobody.
+        bundle = await asyncio.to_thread(load_bundle, bundle_folder)
+        store = _open_store(settings, bundle)
+        pipeline = Pipeline(bundle, store, work, settings)
+        await warm_up(pipeline, settings.warm_up_requests)
+        servicer.pipeline = pipeline
+        await _say(status, serving=True)
+        _log.info("serving bundle %s on port %d", bundle.version, port)
+        if on_ready is not None:
+            on_ready(port)
+        await stopping.wait()
+    finally:
+        await status.enter_graceful_shutdown()
+        await server.stop(settings.drain_s)
+        work.close()
+        if store is not None:
+            await store.close()
+
+
+async def _listen(
+    settings: Settings, servicer: Servicer, status: health.aio.HealthServicer
+) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers((servicer.handler(),))
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    await _say(status, serving=False)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    try:
+        port = server.add_insecure_port(f"{host}:{settings.port}")
+    except RuntimeError:
+        raise ServeError(
+            f"cannot listen on {host}:{settings.port}. Is another server running there? Choose another port"
+        ) from None
+    await server.start()
+    return server, port
+
+
+async def _say(status: health.aio.HealthServicer, *, serving: bool) -> None:
+    answer = health_pb2.HealthCheckResponse
+    for service in ("", SERVICE):
+        await status.set(service, answer.SERVING if serving else answer.NOT_SERVING)
+
+
+def _open_store(settings: Settings, bundle: Bundle) -> UserStore:
+    seen_types = bundle.manifest.seen_types
+    if settings.store_url is None:
+        return MemoryUserStore(seen_types)
+    return RedisUserStore(
+        settings.store_url, settings.namespace, seen_types, max_connections=settings.store_connections
+    )
