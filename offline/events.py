@@ -1,0 +1,316 @@
+"""The events' files as one table of numbers. All of it is Ibis: the same on one machine and on Spark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ibis
+import pyarrow as pa
+
+from offline.columns import EARLIEST_US, END_YEAR, FIRST_YEAR, LATEST_US, InputError, microseconds_per
+from offline.items import unknown_unit
+from offline.report import DEFAULT_WEIGHTS, Finding, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from offline.engine import Engine
+    from offline.files import Source
+
+SESSION_GAP_S = 30 * 60
+"""A user's next event after a longer pause begins a new session."""
+NO_TYPE = "view"
+"""The type of events that name none."""
+MAX_TYPES = 127
+_KEPT, _NO_USER, _NO_ITEM, _NO_TIME, _FUTURE, _UNKNOWN_ITEM = range(6)
+_DROPPED = {
+    _NO_USER: ("event without user", "user_id is empty"),
+    _NO_ITEM: ("event without item", "item_id is empty"),
+    _NO_TIME: ("event without time", "the time is empty or not readable"),
+    _FUTURE: ("event in the future", "its time is later than now"),
+    _UNKNOWN_ITEM: ("event of an unknown item", "the items' files do not have it"),
+}
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events as numbers.
+
+    Attributes:
+        table: see ``offline.read.Dataset.events``.
+
+        user_ids: sorted; the index is the user's number.
+
+        item_ids: sorted; the index is the item's row.
+
+        types: sorted; code = index + 1.
+
+        weights: of every type.
+
+        sessions_from: where sessions come from, in words.
+
+        findings: what was not taken as it is.
+    """
+
+    table: ibis.Table
+    user_ids: list[str]
+    item_ids: list[str]
+    types: tuple[str, ...]
+    weights: Mapping[str, float]
+    sessions_from: str
+    rows_read: int
+    findings: tuple[Finding, ...]
+
+
+def read_events(
+    source: Source, engine: Engine, item_ids: list[str] | None, weights: Mapping[str, float], now_s: float
+) -> Events:
+    """Check, number and order the events.
+
+    Args:
+        source: the events' files.
+
+        engine: does the work and keeps the result.
+
+        item_ids: sorted ids of the catalogue; None = whatever the events name.
+
+        weights: of event types, before the default ones.
+
+        now_s: later events are dropped, seconds since the epoch.
+
+    Raises:
+        InputError: no event is left, times are of an unknown unit or not of this age, or there are too many types.
+    """
+    raw = _canonical(source, engine, now_s)
+    sound = raw.filter(raw.why == _KEPT)
+    if item_ids is None:
+        item_ids = _sorted_distinct(sound, "item_id")
+    items = _numbering(engine, "item", item_ids)
+    users = _sorted_distinct(sound.semi_join(items, sound.item_id == items.item_key), "user_id")
+    types = _types(sound, weights)
+    staged = engine.keep(_numbered(raw, engine, items, _numbering(engine, "user", users), types))
+    rows_read, findings = _dropped(source, raw, staged)
+    if not users:
+        _refuse_nothing(source, rows_read, findings)
+    table, repeats = _ordered(source, engine, staged)
+    findings += repeats
+    sessions_from = "session_id" if "session_id" in source.names else f"gaps of {SESSION_GAP_S // 60} minutes"
+    unreadable = sum(entry.count for entry in source.unreadable if not entry.column)
+    return Events(
+        table,
+        users,
+        item_ids,
+        tuple(types),
+        types,
+        sessions_from,
+        rows_read + unreadable,
+        (*_of_text(source), *findings),
+    )
+
+
+def weight_of(event_type: str, weights: Mapping[str, float]) -> float:
+    """The weight given for a type, else the default of its plain name, else 1."""
+    return weights.get(event_type, DEFAULT_WEIGHTS.get(plain(event_type), 1.0))
+
+
+def _canonical(source: Source, engine: Engine, now_s: float) -> ibis.Table:
+    """Columns user_id, item_id, event_type, session_id (text), value, time_us, order, why."""
+    whole_numbers = pa.types.is_integer(source.kind("timestamp"))
+    raw = engine.read(source.parquet, source.names, () if whole_numbers else ("timestamp",))
+    first = _range(raw)
+    if first["low"] is None:
+        raise InputError(f"{source.named}: no row has a {source.names['timestamp']!r}; events need a time")
+    time = raw.timestamp
+    if whole_numbers:
+        unit = microseconds_per(first["low"], first["high"])
+        if unit is None:
+            raise InputError(unknown_unit(source, "timestamp", first["low"], first["high"]))
+        time = time * unit.numerator if unit.denominator == 1 else time // unit.denominator
+    else:
+        for time_us, order in ((first["low"], first["low_order"]), (first["high"], first["high_order"])):
+            if not EARLIEST_US <= time_us < LATEST_US:
+                raise InputError(
+                    f"{source.where(order)}: the time in column {source.names['timestamp']!r} is "
+                    f"{time_us // 1_000_000} seconds after 1970, not between {FIRST_YEAR} and {END_YEAR}. "
+                    "Correct or remove the row"
+                )
+    user, item = raw.user_id.cast("string"), raw.item_id.cast("string")
+    kind = raw.event_type.cast("string") if "event_type" in raw.columns else ibis.null("string")
+    value = raw.value.cast("float64") if "value" in raw.columns else ibis.null("float64")
+    session = raw.session_id.cast("string") if "session_id" in raw.columns else ibis.null("string")
+    time = time.cast("int64")
+    return raw.select(
+        "order",
+        user_id=user,
+        item_id=item,
+        event_type=ibis.ifelse(_empty(kind), NO_TYPE, kind),
+        untyped=_empty(kind),
+        time_us=time,
+        value=ibis.ifelse(value.isnan() | value.isinf(), None, value).cast("float32"),
+        odd_value=(value.isnan() | value.isinf()).fill_null(False),
+        session_id=session,
+        why=ibis.cases(
+            (_empty(user), _NO_USER),
+            (_empty(item), _NO_ITEM),
+            (time.isnull(), _NO_TIME),
+            (time > int(now_s * 1_000_000), _FUTURE),
+            else_=_KEPT,
+        ).cast("int8"),
+    )
+
+
+def _range(raw: ibis.Table) -> dict[str, Any]:
+    return _one(
+        raw.aggregate(
+            low=raw.timestamp.min(),
+            high=raw.timestamp.max(),
+            low_order=raw.order.argmin(raw.timestamp),
+            high_order=raw.order.argmax(raw.timestamp),
+        )
+    )
+
+
+def _empty(text: Any) -> Any:
+    return text.isnull() | (text.strip() == "")
+
+
+def _one(row: ibis.Table) -> dict[str, Any]:
+    return dict(row.to_pyarrow().to_pylist()[0])
+
+
+def _sorted_distinct(table: ibis.Table, column: str) -> list[str]:
+    return sorted(table.select(column).distinct().to_pyarrow()[column].to_pylist())
+
+
+def _numbering(engine: Engine, name: str, ids: Sequence[str]) -> ibis.Table:
+    columns = {f"{name}_key": pa.array(ids, pa.string()), name: pa.array(range(len(ids)), pa.int32())}
+    return engine.table(pa.table(columns))
+
+
+def _types(sound: ibis.Table, weights: Mapping[str, float]) -> dict[str, float]:
+    names = sorted(sound.select("event_type").distinct().limit(MAX_TYPES + 1).to_pyarrow()["event_type"].to_pylist())
+    if len(names) > MAX_TYPES:
+        raise InputError(
+            f"column event_type: more than {MAX_TYPES} different values, for example {', '.join(map(repr, names[:3]))}; "
+            "is it another column? Say which with --map event_type=<column>"
+        )
+    return {name: weight_of(name, weights) for name in names}
+
+
+def _numbered(
+    raw: ibis.Table, engine: Engine, items: ibis.Table, users: ibis.Table, types: Mapping[str, float]
+) -> ibis.Table:
+    kinds = engine.table(
+        pa.table(
+            {
+                "type_key": pa.array(types, pa.string()),
+                "type": pa.array(range(1, len(types) + 1), pa.int8()),
+                "weight": pa.array(types.values(), pa.float32()),
+            }
+        )
+    )
+    joined = raw.left_join(items, raw.item_id == items.item_key)
+    joined = joined.left_join(users, joined.user_id == users.user_key)
+    joined = joined.left_join(kinds, joined.event_type == kinds.type_key)
+    first = joined.order.min().over(group_by=[joined.user, joined.session_id])
+    return joined.select(
+        "user",
+        "item",
+        "type",
+        "weight",
+        "time_us",
+        "value",
+        "odd_value",
+        "untyped",
+        "order",
+        labelled=ibis.ifelse(joined.session_id.isnull(), None, first),
+        why=ibis.ifelse((joined.why == _KEPT) & joined.item.isnull(), _UNKNOWN_ITEM, joined.why).cast("int8"),
+    )
+
+
+def _dropped(source: Source, raw: ibis.Table, staged: ibis.Table) -> tuple[int, list[Finding]]:
+    """How many rows there were, and what was wrong with those that are not kept."""
+    counts = staged.group_by("why").aggregate(rows=staged.count(), first=staged.order.min()).to_pyarrow().to_pylist()
+    odd = _one(
+        staged.filter(staged.why == _KEPT).aggregate(
+            values=staged.odd_value.sum(),
+            value_at=staged.order.min(where=staged.odd_value),
+            untyped=staged.untyped.sum(),
+            untyped_at=staged.order.min(where=staged.untyped),
+        )
+    )
+    findings = []
+    for entry in sorted(counts, key=lambda entry: entry["why"]):
+        if entry["why"] == _KEPT:
+            continue
+        what, why = _DROPPED[entry["why"]]
+        row = _one(raw.filter(raw.order == entry["first"]).select("user_id", "item_id"))
+        example = f"{source.where(entry['first'])}: user {row['user_id']!r}, item {row['item_id']!r}"
+        findings.append(Finding(what, entry["rows"], "dropped", why, example))
+    if "event_type" in source.names and odd["untyped"]:
+        where = source.where(odd["untyped_at"])
+        findings.append(
+            Finding("event without type", odd["untyped"], f"read as {NO_TYPE!r}", "event_type is empty", where)
+        )
+    if odd["values"]:
+        where = source.where(odd["value_at"])
+        findings.append(Finding("value not finite", odd["values"], "taken as absent", "NaN or infinite", where))
+    return sum(entry["rows"] for entry in counts), findings
+
+
+def _of_text(source: Source) -> list[Finding]:
+    return [
+        Finding("value not readable", entry.count, "taken as absent", f"column {entry.column}", entry.example)
+        if entry.column
+        else Finding("torn row", entry.count, "dropped", "too many or too few columns", entry.example)
+        for entry in source.unreadable
+        if entry.column != source.names["timestamp"]
+    ]
+
+
+def _refuse_nothing(source: Source, rows_read: int, findings: Sequence[Finding]) -> None:
+    if not rows_read:
+        raise InputError(f"{source.named}: there are no events")
+    reasons = "; ".join(f"{found.count} {found.what} ({found.why}; {found.example})" for found in findings)
+    raise InputError(f"{source.named}: none of its {rows_read} events can be used: {reasons}")
+
+
+def _ordered(source: Source, engine: Engine, staged: ibis.Table) -> tuple[ibis.Table, list[Finding]]:
+    """Each different event once, in its place in the user's sequence and in its session."""
+    kept = staged.filter(staged.why == _KEPT)
+    same = kept.group_by("user", "item", "type", "weight", "time_us", "value", "labelled")
+    once = same.aggregate(order=kept.order.min(), times=kept.count())
+    position = ibis.row_number().over(group_by="user", order_by=["time_us", "order"])
+    before = once.time_us.lag().over(group_by=["user", "labelled"], order_by=["time_us", "order"])
+    placed = once.mutate(seq=position.cast("int32"))
+    placed = placed.mutate(
+        begins=ibis.ifelse((placed.time_us - before <= SESSION_GAP_S * 1_000_000).fill_null(False), None, placed.seq)
+    )
+    begin = placed.begins.max().over(
+        ibis.cumulative_window(group_by=["user", "labelled"], order_by=["time_us", "order"])
+    )
+    # Odd: found by pauses, even: named by the data. Both are unique across users.
+    derived = (placed.user.cast("int64") * (1 << 31) + begin) * 2 + 1
+    table = engine.keep(
+        placed.select(
+            "user",
+            "item",
+            "type",
+            "weight",
+            time=placed.time_us // 1_000_000,
+            session=ibis.ifelse(placed.labelled.isnull(), derived, placed.labelled * 2),
+            seq=placed.seq,
+            value=placed.value.fill_null(ibis.literal(0, "float32")),
+            times=placed.times,
+        )
+    )
+    repeats = table.times.sum() - table.count()
+    count = int(repeats.to_pyarrow().as_py() or 0)
+    table = table.drop("times")
+    if not count:
+        return table, []
+    twice = same.aggregate(times=kept.count(), last=kept.order.max())
+    last = _one(twice.filter(twice.times > 1).aggregate(at=twice["last"].min()))["at"]
+    why = "the same user, item, type, time, value and session"
+    return table, [Finding("repeated event", count, "dropped", why, source.where(last))]
