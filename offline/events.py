@@ -147,7 +147,7 @@ def _canonical(source: Source, engine: Engine, now_s: float) -> ibis.Table:
         event_type=ibis.ifelse(_empty(kind), NO_TYPE, kind),
         untyped=_empty(kind),
         time_us=time,
-        value=ibis.ifelse(value.isnan() | value.isinf(), None, value).cast("float32"),
+        value=ibis.ifelse(value.isnull() | value.isnan() | value.isinf(), 0.0, value).cast("float32"),
         odd_value=(value.isnan() | value.isinf()).fill_null(False),
         session_id=session,
         why=ibis.cases(
@@ -298,11 +298,11 @@ def _ordered(source: Source, engine: Engine, staged: ibis.Table) -> tuple[ibis.T
             "item",
             "type",
             "weight",
+            "seq",
+            "value",
+            "times",
             time=placed.time_us // 1_000_000,
             session=ibis.ifelse(placed.labelled.isnull(), derived, placed.labelled * 2),
-            seq=placed.seq,
-            value=placed.value.fill_null(ibis.literal(0, "float32")),
-            times=placed.times,
         )
     )
     repeats = table.times.sum() - table.count()
