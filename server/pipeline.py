@@ -148,7 +148,10 @@ class Pipeline:
     def _propose(self, query: Query, ascent: Ascent) -> list[Candidates]:
         """What the quick generators propose; nothing for a user without history, who gets popularity."""
         found: list[Candidates] = []
-        if not len(query.history) or ascent.ceiling < Tier.CF or ascent.deadline.left_s() < self._floor_s:
+        if not len(query.history) or ascent.ceiling < Tier.CF:
+            return found
+        if ascent.deadline.left_s() < self._floor_s:
+            ascent.reasons[Tier.CF] = Reason.NO_TIME
             return found
         for generator, limit in self._inline:
             try:
@@ -162,10 +165,8 @@ class Pipeline:
         """The pool in the order of the prior, or why there is none worth answering."""
         if not len(query.history):
             return ascent.missing or Reason.NO_HISTORY
-        if ascent.deadline.left_s() < self._floor_s:
-            return Reason.NO_TIME
         if not candidates:
-            return Reason.FAILED if self._inline else Reason.NO_CANDIDATES
+            return ascent.reasons.get(Tier.CF) or (Reason.FAILED if self._inline else Reason.NO_CANDIDATES)
         try:
             pool = merge(candidates, query, self._sources, self.bundle.prior)
         except Exception:  # noqa: BLE001 - whatever it is, popularity answers

@@ -24,8 +24,8 @@ from core.types import NO_HASHES, Reason, UserEvent, UserState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-MAX_EVENTS = 100
-"""Events kept of one user."""
+MAX_EVENTS = MAX_HISTORY
+"""Events kept of one user: as many as a query looks at."""
 MAX_SEEN = 4_000
 """Seen items remembered of one user."""
 TTL_S = 180 * 24 * 3600
@@ -47,7 +47,7 @@ class UserStore(Protocol):
     """Recent events of users and what they have seen."""
 
     async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:
-        """The user's newest events (at most ``MAX_HISTORY``) and seen items; never raises.
+        """The user's newest events (at most ``MAX_EVENTS``) and seen items; never raises.
 
         An unknown user is an empty state. A store that fails or takes longer is an empty state too,
         with ``missing`` saying why.
@@ -81,8 +81,7 @@ class MemoryUserStore:
 
     async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:  # noqa: ARG002 - memory is never late
         """See ``UserStore.read``."""
-        state = self._users.get(user_id)
-        return UserState() if state is None else UserState(state.events[:MAX_HISTORY], state.seen)
+        return self._users.get(user_id, UserState())
 
     async def append(self, user_id: str, events: Sequence[UserEvent]) -> None:
         """See ``UserStore.append``."""
@@ -226,7 +225,7 @@ class RedisUserStore:
         if connection.is_connected and await connection.can_read():
             await connection.disconnect(nowait=True)  # closed by the other side, or not in step
         key = self._prefix + user_id
-        commands = _packed("LRANGE", f"{key}:events", 0, MAX_HISTORY - 1) + _packed("GET", f"{key}:seen")
+        commands = _packed("LRANGE", f"{key}:events", 0, MAX_EVENTS - 1) + _packed("GET", f"{key}:seen")
         await connection.send_packed_command(commands, check_health=False)
         # `inf` is redis-py's word for "no timeout here"
         return await connection.read_response(timeout=math.inf), await connection.read_response(timeout=math.inf)

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from server.embedded_store import EmbeddedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Valkey, one for all tests; each test takes a namespace of its own."""
+    with EmbeddedStore(tmp_path_factory.mktemp("valkey")) as store:
+        yield store.url

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+import redis.asyncio as redis
+
+from core.types import Reason
+from server.user_store import MemoryUserStore, RedisUserStore
+from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from server.user_store import UserStore
+
+
+class TestMemoryUserStore(UserStoreContract):
+    @pytest.fixture
+    def store(self) -> UserStore:
+        return MemoryUserStore(SEEN_TYPES)
+
+
+class TestRedisUserStore(UserStoreContract):
+    @pytest.fixture
+    async def store(self, valkey: str) -> AsyncIterator[RedisUserStore]:
+        store = RedisUserStore(valkey, uuid.uuid4().hex, SEEN_TYPES)
+        yield store
+        await store.close()
+
+    async def test_loading_replaces_what_was_stored(self, store: RedisUserStore) -> None:
+        await store.append("ada", [event(9, "purchase")])
+        await store.load({"ada": [event(1), event(2, "purchase")], "bob": [event(3)], "eve": []})
+
+        assert (await store.read("ada")).events == (event(2, "purchase"), event(1))
+        assert len((await store.read("ada")).seen) == 1
+        assert (await store.read("bob")).events == (event(3),)
+        assert (await store.read("eve")).events == ()
+
+    async def test_everything_of_a_user_expires(self, store: RedisUserStore, valkey: str) -> None:
+        await store.append("ada", [event(1, "purchase")])
+        await store.load({"bob": [event(1, "purchase")]})
+
+        client = redis.Redis.from_url(valkey)
+        ttls = [await client.ttl(key) async for key in client.scan_iter(f"{store._prefix}*")]
+        await client.aclose()
+
+        assert len(ttls) == 4
+        assert min(ttls) > 0
+
+    async def test_reads_at_once_get_their_own_user_even_when_some_are_cancelled(self, store: RedisUserStore) -> None:
+        """A cancelled read leaves a reply under way; nobody else may ever get it (CVE-2023-28858)."""
+        await store.load({f"user-{i}": [event(i)] for i in range(20)})
+
+        async def read(i: int) -> bool:
+            state = await store.read(f"user-{i}")
+            return state.missing is not None or state.events == (event(i),)
+
+        for turn in range(15):
+            tasks = [asyncio.create_task(read(i)) for i in range(20)]
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            for task in tasks[turn % 3 :: 3]:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(o is True for o in outcomes if not isinstance(o, asyncio.CancelledError))
+
+        assert (await store.read("user-7")).events == (event(7),)
+
+    async def test_one_read_too_many_is_late_at_once(self, valkey: str) -> None:
+        store = RedisUserStore(valkey, uuid.uuid4().hex, SEEN_TYPES, max_connections=1)
+
+        both = await asyncio.gather(store.read("ada"), store.read("bob"))
+        after = await store.read("bob")
+        await store.close()
+
+        assert [state.missing for state in both] == [None, Reason.STORE_LATE]
+        assert after.missing is None
+
+    async def test_a_store_that_refuses_is_a_failure_and_not_an_error(self) -> None:
+        store = RedisUserStore("redis://127.0.0.1:1", "ns", SEEN_TYPES)
+
+        state = await store.read("ada")
+        await store.close()
+
+        assert state.missing is Reason.STORE_FAILED
+
+    @pytest.mark.parametrize(
+        ("reply", "reason"),
+        [
+            (None, Reason.STORE_LATE),
+            (b"", Reason.STORE_FAILED),
+            (b"+OK\r\nnonsense", Reason.STORE_FAILED),
+            (b"-LOADING Valkey is loading the dataset in memory\r\n", Reason.STORE_FAILED),
+            (b"*1\r\n$3\r\nabc\r\n$-1\r\n", Reason.STORE_FAILED),
+            (b"*0\r\n$6\r\nabcdef\r\n", Reason.STORE_FAILED),
+            (b"*2\r\n$30\r\nhalf a re", Reason.STORE_LATE),
+        ],
+        ids=["silent", "closes", "nonsense", "loading", "event too short", "hashes cut", "half a reply"],
+    )
+    async def test_a_store_that_answers_rubbish_is_a_failure_and_not_an_error(
+        self, reply: bytes | None, reason: Reason
+    ) -> None:
+        ended = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(4096):
+                if b"LRANGE" in data:
+                    writer.write(reply or b"")
+                    if reply == b"":
+                        break
+                else:  # the greeting of a new connection
+                    writer.write(b"+OK\r\n" * data.count(b"*"))
+            writer.close()
+            await writer.wait_closed()
+            ended.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        store = RedisUserStore(f"redis://127.0.0.1:{port}?protocol=2", "ns", SEEN_TYPES)
+
+        state = await store.read("ada", 0.2)
+        await store.close()
+        await ended.wait()
+        server.close()
+        await server.wait_closed()
+
+        assert (state.missing, state.events) == (reason, ())
+
+    async def test_a_connection_that_the_store_closed_is_replaced_without_a_failed_read(
+        self, store: RedisUserStore, valkey: str
+    ) -> None:
+        await store.append("ada", [event(1)])
+        await store.read("ada")
+        client = redis.Redis.from_url(valkey)
+        await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await client.aclose()
+        await asyncio.sleep(0)  # lets the loop see the end of the stream
+
+        assert (await store.read("ada")).events == (event(1),)
