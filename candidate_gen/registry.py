@@ -7,12 +7,12 @@ A generator is one class with both halves of an algorithm: ``build`` and ``save`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import ibis
@@ -39,6 +39,9 @@ class BuildInputs:
         as_of_s: the moment the generator knows the world up to, seconds since the epoch.
 
         item_vectors: [items, d] learned vectors, zeros where an item has none; None before training.
+
+        keep: computes a table that is read several times once and returns it as the engine holds it; what it keeps
+            is the caller's to remove. The default computes the table at each reading.
     """
 
     events: ibis.Table
@@ -46,6 +49,7 @@ class BuildInputs:
     texts: Sequence[str]
     as_of_s: float
     item_vectors: Vector | None = None
+    keep: Callable[[ibis.Table], ibis.Table] = field(default=lambda table: table)
 
 
 class BuildableGenerator(Protocol):

@@ -87,7 +87,7 @@ def make_query(
     )
 
 
-def make_events(rows: Iterable[EventRow], connection: ibis.BaseBackend | None = None) -> ibis.Table:
+def make_events(rows: Iterable[EventRow]) -> ibis.Table:
     """The event table of ``BuildInputs`` from (user, item, weight, time, session), oldest first per user."""
     rows = list(rows)
     counted: dict[int, int] = {}
@@ -107,7 +107,9 @@ def make_events(rows: Iterable[EventRow], connection: ibis.BaseBackend | None = 
             "seq": pa.array(order, pa.int32()),
         }
     )
-    return (connection or ibis.duckdb.connect()).create_table("events", table)
+    connection = ibis.duckdb.connect()
+    connection.con.register("arrow_events", table)
+    return connection.table("arrow_events")
 
 
 def random_events(seed: int = 7, users: int = USERS, items: int = ITEMS, per_user: int = 25) -> list[EventRow]:
@@ -128,7 +130,6 @@ def random_events(seed: int = 7, users: int = USERS, items: int = ITEMS, per_use
 def make_inputs(
     rows: Iterable[EventRow] | None = None,
     catalogue: Catalogue | None = None,
-    connection: ibis.BaseBackend | None = None,
 ) -> BuildInputs:
     """The whole world; vectors leave out the last three rows."""
     catalogue = catalogue or make_catalogue()
@@ -137,5 +138,5 @@ def make_inputs(
     vectors[-3:] = 0
     texts = [" ".join(rng.choice(_WORDS, 4)) + f" no{r % 5}" for r in range(len(catalogue))]
     return BuildInputs(
-        make_events(random_events() if rows is None else rows, connection), catalogue, texts, float(AS_OF_S), vectors
+        make_events(random_events() if rows is None else rows), catalogue, texts, float(AS_OF_S), vectors
     )

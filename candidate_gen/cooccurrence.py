@@ -1,0 +1,208 @@
+"""What goes with what, and what comes next: item-to-item weights counted from what users did.
+
+One kernel for baskets and for sequences. Basket r of a user holds i, basket r + g holds j (g = 0: the same basket):
+
+    C_g[i, j] = sum over such r of  2 ** (-age of r + g / half_life) * (size r * size r + g) ** (-basket_power / 2)
+    raw = same_basket * C_0 + sum over g = 1..window of g ** -gap_power * (C_g + backward * C_g transposed)
+    weight[i, j] = raw[i, j] / (sum over j of raw[i, j] + shrink) ** source_power / popularity_j ** target_power
+
+and a user's score for j is the sum over the newest items i of the history of ``decay ** (baskets back) * weight[i, j]``.
+``source_power`` 1 makes rows probabilities, ``target_power`` takes out what is popular with everybody: together the
+family of P3alpha and RP3beta (Cooper et al. 2014, Paudel et al. 2017), with order and time added.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from candidate_gen.arrays import params_of, save_params
+from candidate_gen.neighbours import NeighbourTable, best_allowed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from candidate_gen.registry import BuildInputs
+    from core.catalogue import Catalogue
+    from core.types import Candidates, Query, Rows, Scores
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of the kernel; the defaults suit sequences, ``BASKETS`` orders of several items.
+
+    Attributes:
+        unit: what a basket is: every event by itself, or a session.
+
+        window: longest distance in baskets, >= 0.
+
+        same_basket: weight of a pair inside one basket, >= 0; means nothing for single events.
+
+        gap_power: weight of distance g is g ** -gap_power.
+
+        backward: share of the weight that counts from the later item to the earlier one too, 0 to 1.
+
+        source_power: damping by the sum of all weights of the source.
+
+        target_power: damping by the popularity of the target.
+
+        basket_power: damping by the sizes of the baskets; 0 = a pair of a large basket counts as one of a small.
+
+        half_life_days: days in which a pair loses half of its weight; None = never.
+
+        count_half_life_days: the same for the popularity that ``target_power`` damps by.
+
+        shrink: added to the sum of the source, so that rare sources do not look certain.
+
+        min_users: a pair that fewer users made is not kept, so that no table tells what one person did.
+
+        neighbours: kept for each item.
+
+        first_only: the later item of a pair must be new to the user: learn what is discovered, not what is repeated.
+
+        max_basket: newest items of a basket that are looked at.
+
+        history: newest distinct items of a user that are summed over.
+
+        decay: weight of a history item for each basket it lies back, 0 to 1.
+
+        session_gap_s: in a request, longest pause inside one basket.
+    """
+
+    unit: Literal["event", "session"] = "event"
+    window: int = 10
+    same_basket: float = 0.0
+    gap_power: float = 0.7
+    backward: float = 0.0
+    source_power: float = 0.7
+    target_power: float = 0.2
+    basket_power: float = 0.0
+    half_life_days: float | None = None
+    count_half_life_days: float | None = None
+    shrink: float = 0.0
+    min_users: int = 2
+    neighbours: int = 100
+    first_only: bool = True
+    max_basket: int = 200
+    history: int = 50
+    decay: float = 0.7
+    session_gap_s: float = 1800.0
+
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            ValueError: a parameter is out of range; the message names it.
+        """
+        wrong = [
+            name
+            for name, holds in {
+                "unit": self.unit in ("event", "session"),
+                "window": self.window >= 0 and (self.window > 0 or self.same_basket > 0),
+                "same_basket": self.same_basket >= 0,
+                "backward": 0 <= self.backward <= 1,
+                "half_life_days": self.half_life_days is None or self.half_life_days > 0,
+                "count_half_life_days": self.count_half_life_days is None or self.count_half_life_days > 0,
+                "shrink": self.shrink >= 0,
+                "min_users": self.min_users >= 1,
+                "neighbours": self.neighbours >= 1,
+                "max_basket": self.max_basket >= 1,
+                "history": self.history >= 1,
+                "decay": 0 < self.decay <= 1,
+                "session_gap_s": self.session_gap_s > 0,
+            }.items()
+            if not holds
+        ]
+        if wrong:
+            values = ", ".join(f"{name}={getattr(self, name)!r}" for name in wrong)
+            raise ValueError(f"co_occurrence: out of range: {values}. See candidate_gen.cooccurrence.Params")
+
+
+SEQUENCES: dict[str, Any] = asdict(Params())
+"""Parameters for what is used one after the other: films, songs, articles."""
+
+BASKETS: dict[str, Any] = SEQUENCES | {
+    "unit": "session",
+    "window": 0,
+    "same_basket": 1.0,
+    "source_power": 0.2,
+    "target_power": 0.6,
+    "basket_power": 0.7,
+    "half_life_days": 60.0,
+    "count_half_life_days": 90.0,
+    "neighbours": 50,
+    "history": 200,
+    "decay": 0.9,
+}
+"""Parameters for orders of several items whose order means nothing."""
+
+
+class CoOccurrence:
+    """Neighbours of the user's newest items. Scores are shares of the best score of the same answer."""
+
+    name = "co_occurrence"
+    inline = True
+
+    def __init__(self, table: NeighbourTable, params: Params) -> None:
+        self.table, self.params = table, params
+        self._fading = np.float32(params.decay)
+
+    @classmethod
+    def build(cls, inputs: BuildInputs, **params: Any) -> Self:
+        """Count on the engine that holds the events.
+
+        Args:
+            inputs: events and catalogue.
+            **params: fields of ``Params``.
+
+        Raises:
+            TypeError: a parameter is unknown.
+            ValueError: a parameter is out of range.
+        """
+        chosen = Params(**params)
+        from candidate_gen.transitions import nearest
+
+        source, target, weight = nearest(inputs, chosen)
+        return cls(NeighbourTable.of_pairs(len(inputs.catalogue), source, target, weight), chosen)
+
+    def generate(self, query: Query, limit: int) -> Candidates:
+        """The items that go best with the history, of those that the query allows."""
+        history, weights = self._newest(query)
+        rows, scores = self.table.sum(history, weights)
+        if len(rows):
+            scores /= scores.max()
+        return best_allowed(self.name, query, rows, scores, limit)
+
+    def neighbours(self, row: int) -> tuple[Rows, Scores]:
+        """Items that go with one item, best first, and their weights."""
+        return self.table.of(row)
+
+    def _newest(self, query: Query) -> tuple[Rows, Scores]:
+        """The newest distinct items of the history [h] and what each counts."""
+        first: dict[int, int] = {}
+        for position, row in enumerate(query.history.tolist()):
+            first.setdefault(row, position)
+        kept = np.fromiter(islice(first.values(), self.params.history), np.intp)
+        if self.params.unit == "event":
+            back = kept
+        else:
+            pause = np.diff(query.history_age_s, prepend=query.history_age_s[:1]) > self.params.session_gap_s
+            back = pause.cumsum()[kept]
+        return query.history[kept], self._fading ** back.astype(np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the table and the parameters."""
+        self.table.save(folder)
+        save_params(folder, asdict(self.params))
+
+    @classmethod
+    def load(cls, folder: Path, catalogue: Catalogue) -> Self:
+        """Map what ``save`` wrote into memory.
+
+        Raises:
+            BundleError: a file is missing, damaged or of another catalogue.
+        """
+        return cls(NeighbourTable.load(folder, len(catalogue)), params_of(Params, folder))
