@@ -48,28 +48,39 @@ class ServeError(Exception):
     """The process cannot serve; the message says what to do."""
 
 
-def run(settings: Settings, bundle_folder: Path, on_ready: Callable[[int], None] | None = None) -> int:
+def run(
+    settings: Settings,
+    bundle_folder: Path,
+    on_ready: Callable[[int], None] | None = None,
+    load: Callable[[Path], Bundle] = load_bundle,
+) -> int:
     """Serve until asked to stop; the exit code of the process.
 
     Args:
         settings: what the deployment chose.
         bundle_folder: what to answer from.
         on_ready: called with the port once calls are answered.
+        load: opens the bundle.
 
     Returns:
         0 after a clean drain; 2 when the bundle cannot be used or the port not be taken, which is said on
         standard error.
     """
     try:
-        uvloop.run(serve(settings, bundle_folder, on_ready))
+        uvloop.run(serve(settings, bundle_folder, on_ready, load))
     except (BundleError, ServeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_BUNDLE
     return 0
 
 
-async def serve(settings: Settings, bundle_folder: Path, on_ready: Callable[[int], None] | None = None) -> None:
-    """Listen, load, warm up, answer; on SIGTERM or SIGINT drain and return.
+async def serve(
+    settings: Settings,
+    bundle_folder: Path,
+    on_ready: Callable[[int], None] | None = None,
+    load: Callable[[Path], Bundle] = load_bundle,
+) -> None:
+    """Listen, load, warm up, answer; on SIGTERM or SIGINT drain and return. Arguments as for ``run``.
 
     Until it is warm, health says NOT_SERVING and calls are refused with UNAVAILABLE.
 
@@ -88,7 +99,7 @@ async def serve(settings: Settings, bundle_folder: Path, on_ready: Callable[[int
     store: UserStore | None = None
     try:
         # Nobody is answered yet, so that a load which holds the GIL disturbs nobody.
-        bundle = await asyncio.to_thread(load_bundle, bundle_folder)
+        bundle = await asyncio.to_thread(load, bundle_folder)
         store = _open_store(settings, bundle)
         pipeline = Pipeline(bundle, store, work, settings)
         await warm_up(pipeline, settings.warm_up_requests)

@@ -1,0 +1,35 @@
+"""A serving process over the toy bundle. ``python toy_server.py FOLDER [STORE_URL]``.
+
+Prints the port when it listens to calls. ``FOLDER/load`` is a pipe: the bundle is loaded once it can be
+read. A model that finds ``FOLDER/hold`` tells so in ``FOLDER/held`` (a pipe) and waits for ``FOLDER/go``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from server.app import run
+from server.settings import Settings
+from tests.server import toy
+
+FOLDER = Path(sys.argv[1])
+
+
+def load(folder: Path) -> object:
+    print("loading", flush=True)
+    (folder / "load").read_bytes()
+    return toy.bundle(scorer=toy.ToyScorer(before=hold))
+
+
+def hold(_: object) -> None:
+    if (FOLDER / "hold").exists():
+        (FOLDER / "held").write_bytes(b"held")
+        (FOLDER / "go").read_bytes()
+
+
+if __name__ == "__main__":
+    settings = Settings(
+        port=int(sys.argv[2]), max_request_ms=30_000, store_url=sys.argv[3] if len(sys.argv) > 3 else None
+    )
+    sys.exit(run(settings, FOLDER, on_ready=lambda port: print(port, flush=True), load=load))
