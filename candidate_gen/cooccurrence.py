@@ -14,13 +14,12 @@ family of P3alpha and RP3beta (Cooper et al. 2014, Paudel et al. 2017), with ord
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from candidate_gen.arrays import params_of, save_params
-from candidate_gen.neighbours import NeighbourTable, best_allowed
+from candidate_gen.neighbours import NeighbourTable, best_allowed, newest_distinct
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,10 +181,7 @@ class CoOccurrence:
 
     def _newest(self, query: Query) -> tuple[Rows, Scores]:
         """The newest distinct items of the history [h] and what each counts."""
-        first: dict[int, int] = {}
-        for position, row in enumerate(query.history.tolist()):
-            first.setdefault(row, position)
-        kept = np.fromiter(islice(first.values(), self.params.history), np.intp)
+        kept = newest_distinct(query.history, self.params.history)
         if self.params.unit == "event":
             back = kept
         else:

@@ -7,7 +7,8 @@ lies on disk and how it is read in a request.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Self
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -45,6 +46,13 @@ class NeighbourTable:
         ptr = np.zeros(n_items + 1, np.int64)
         np.cumsum(np.bincount(left, minlength=n_items), out=ptr[1:])
         return cls(ptr, right[order].astype(np.int32), scores[order].astype(np.float32))
+
+    def cut(self, count: int) -> NeighbourTable:
+        """The same table with at most ``count`` neighbours of each item."""
+        place = np.arange(len(self.rows)) - np.repeat(self.ptr[:-1], np.diff(self.ptr))
+        ptr = np.zeros_like(self.ptr)
+        np.cumsum(np.minimum(np.diff(self.ptr), count), out=ptr[1:])
+        return NeighbourTable(ptr, self.rows[place < count], self.scores[place < count])
 
     def of(self, row: int) -> tuple[Rows, Scores]:
         """Neighbours of one item, best first."""
@@ -107,7 +115,15 @@ class NeighbourTable:
         return cls(ptr, rows, scores)
 
 
-def best_allowed(source: str, query: Query, rows: Rows, scores: NDArray[np.float64], limit: int) -> Candidates:
+def newest_distinct(history: Rows, count: int) -> NDArray[np.intp]:
+    """Positions [<= count] in ``history`` of its newest distinct rows, newest first."""
+    first: dict[int, int] = {}
+    for position, row in enumerate(history.tolist()):
+        first.setdefault(row, position)
+    return np.fromiter(islice(first.values(), count), np.intp)
+
+
+def best_allowed(source: str, query: Query, rows: Rows, scores: NDArray[np.floating[Any]], limit: int) -> Candidates:
     """The ``limit`` best of unique ``rows`` [n] that the query allows, best first, ties by row.
 
     Asking the query here, not in ``merge`` alone, keeps a history full of items that may not come back, or a narrow

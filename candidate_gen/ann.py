@@ -1,0 +1,210 @@
+"""Items near the user in the space of learned vectors: an HNSW index (Malkov and Yashunin 2018) over the item vectors.
+
+hnswlib trusts its caller: it accepts queries of the wrong width, NaN, and index files of another space, and does not
+save ``ef``. Everything it does not check is checked here.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import hnswlib
+import numpy as np
+
+from candidate_gen.arrays import check, load_array, params_of, save_params
+from candidate_gen.neighbours import best_allowed
+from core.manifest import BundleError
+from core.types import Candidates
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from candidate_gen.registry import BuildInputs
+    from core.catalogue import Catalogue
+    from core.types import Query, Rows, Scores, Vector
+
+_INDEX, _ROWS = "index.hnsw", "rows.npy"
+_SPACE = "ip"
+_SEED = 7
+_OVER_FETCH = 2
+_HEADER = struct.Struct("=6Q")
+
+
+@dataclass(frozen=True)
+class Params:
+    """How the index is built and searched.
+
+    Attributes:
+        m: links of each item; memory grows with it.
+
+        ef_construction: items looked at when one is added; build time grows with it.
+
+        ef: items looked at in a search, at least; a search for more than ``ef`` items looks at as many as it returns.
+    """
+
+    m: int = 16
+    ef_construction: int = 200
+    ef: int = 300
+
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            ValueError: a parameter is out of range; the message names it.
+        """
+        for name, value in asdict(self).items():
+            if not 2 <= value <= 10_000:
+                raise ValueError(f"ann: {name} is {value}, it must be from 2 to 10000")
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """What hnswlib does not write into its file; ``params.json``."""
+
+    params: Params
+    dim: int
+    count: int
+    bytes: int
+    space: str = _SPACE
+
+    @classmethod
+    def read(cls, *, params: dict[str, int], dim: int, count: int, bytes: int, space: str) -> Self:  # noqa: A002
+        return cls(Params(**params), dim, count, bytes, space)
+
+
+class Ann:
+    """The items whose vectors have the largest inner product with the user's; scores are those products.
+
+    Args:
+        index: a filled ``hnswlib.Index`` whose labels are positions in ``rows``; None = no item has a vector.
+        rows: [m] catalogue row of each label.
+        dim: width of the vectors.
+        params: what the index was built with.
+    """
+
+    name = "ann"
+    inline = False
+
+    def __init__(self, index: Any, rows: Rows, dim: int, params: Params) -> None:
+        self._index, self.rows, self.dim, self.params = index, rows, dim, params
+        if index is not None:
+            index.set_num_threads(1)
+            index.set_ef(params.ef)
+
+    @classmethod
+    def build(cls, inputs: BuildInputs, **params: Any) -> Self:
+        """Index the vectors of all items that have one, in one thread, so that the file is the same every time.
+
+        Args:
+            inputs: ``item_vectors`` is what is used; rows of zeros are left out.
+            **params: fields of ``Params``.
+
+        Raises:
+            TypeError: a parameter is unknown.
+            ValueError: there are no vectors, one is not finite, or a parameter is out of range.
+        """
+        chosen = Params(**params)
+        vectors = inputs.item_vectors
+        if vectors is None:
+            raise ValueError("ann needs item_vectors: train the model first, or leave `ann` out of the generators")
+        if vectors.shape[0] != len(inputs.catalogue):
+            raise ValueError(f"item_vectors has {vectors.shape[0]} rows, the catalogue {len(inputs.catalogue)}")
+        broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(broken):
+            item = inputs.catalogue.ids[int(broken[0])]
+            raise ValueError(f"item_vectors: {len(broken)} rows are not finite, the first is that of item {item!r}")
+        rows = np.flatnonzero(vectors.any(axis=1)).astype(np.int32)
+        if not len(rows):
+            return cls(None, rows, vectors.shape[1], chosen)
+        index = hnswlib.Index(space=_SPACE, dim=vectors.shape[1])
+        index.init_index(len(rows), M=chosen.m, ef_construction=chosen.ef_construction, random_seed=_SEED)
+        index.add_items(np.ascontiguousarray(vectors[rows], np.float32), np.arange(len(rows)), num_threads=1)
+        return cls(index, rows, vectors.shape[1], chosen)
+
+    def generate(self, query: Query, limit: int) -> Candidates:
+        """The items nearest to ``query.user_vector()`` that the query allows, of twice as many as are asked for.
+
+        None where there is no such vector or it is not usable.
+        """
+        if query.user_vector is None or not len(query.history):
+            return Candidates.none(self.name)
+        near = self.search(query.user_vector(), _OVER_FETCH * limit)
+        return best_allowed(self.name, query, near.rows, near.scores, limit)
+
+    def search(self, vector: Vector, limit: int) -> Candidates:
+        """The items nearest to a vector [d]; none for a vector of another width, without length or not finite."""
+        vector = np.ascontiguousarray(vector, np.float32)
+        usable = vector.shape == (self.dim,) and np.isfinite(vector).all() and vector.any()
+        k = min(limit, len(self.rows))
+        if not usable or k < 1:
+            return Candidates.none(self.name)
+        labels, distances = self._nearest(vector, k)
+        scores = (1 - distances).astype(np.float32)  # hnswlib's distance is 1 - inner product
+        rows = self.rows[labels]
+        order = np.lexsort((rows, -scores))
+        return Candidates(self.name, rows[order], scores[order])
+
+    def _nearest(self, vector: Vector, k: int) -> tuple[Rows, Scores]:
+        """[k] labels and distances; fewer when fewer can be reached over the links of the index."""
+        while k:
+            try:
+                labels, distances = self._index.knn_query(vector[None, :], k=k, num_threads=1)
+            except RuntimeError:
+                k //= 2  # "Cannot return the results in a contiguous 2D array": fewer than k were reached
+            else:
+                return labels[0], distances[0]
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the index, the rows it speaks of and what it takes to read them."""
+        size = 0
+        np.save(folder / _ROWS, self.rows)
+        if self._index is not None:
+            self._index.save_index(str(folder / _INDEX))
+            size = (folder / _INDEX).stat().st_size
+        save_params(folder, asdict(_Meta(self.params, self.dim, len(self.rows), size)))
+
+    @classmethod
+    def load(cls, folder: Path, catalogue: Catalogue) -> Self:
+        """Read what ``save`` wrote. Holds the interpreter lock for about 2 ms a megabyte: not in a serving process.
+
+        Raises:
+            BundleError: a file is missing, damaged or of another catalogue. A file of the right size with changed
+                contents is the manifest's business, whose checksums are compared first: hnswlib may crash on it.
+        """
+        meta = params_of(_Meta.read, folder)
+        path = folder / _INDEX
+        rows = load_array(folder / _ROWS, np.int32, (meta.count,))
+        fits = not len(rows) or bool(rows[0] >= 0 and rows[-1] < len(catalogue) and (np.diff(rows) > 0).all())
+        check(
+            fits, folder / _ROWS, f"it does not name rows of the {len(catalogue)} of the catalogue in ascending order"
+        )
+        if not meta.count:
+            return cls(None, rows, meta.dim, meta.params)
+        check(path.is_file(), path, "missing")
+        size = path.stat().st_size
+        check(size == meta.bytes, path, f"{size} bytes, params.json says {meta.bytes}")
+        found = _shape_of(path)
+        expected = (meta.count, meta.dim, _SPACE)
+        check(
+            (*found, meta.space) == expected,
+            path,
+            f"holds {found[0]} items of {found[1]} dimensions, expected {expected}",
+        )
+        index = hnswlib.Index(space=_SPACE, dim=meta.dim)
+        try:
+            index.load_index(str(path), max_elements=meta.count)
+        except RuntimeError as error:
+            raise BundleError(f"{path}: not readable as an index ({error}). Copy or build the bundle again") from error
+        return cls(index, rows, meta.dim, meta.params)
+
+
+def _shape_of(path: Path) -> tuple[int, int]:
+    """Items and dimensions, read from the head of hnswlib's file: ``load_index`` would believe any dimension."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER.size)
+    check(len(head) == _HEADER.size, path, "too short for an index")
+    _, _, count, _, label_offset, data_offset = _HEADER.unpack(head)
+    return count, (label_offset - data_offset) // np.dtype(np.float32).itemsize
