@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from core.manifest import BundleError
-from ranking.sequences import SECONDS_PER_DAY
+from ranking.sequences import SECONDS_PER_DAY, TREND_FLOOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 HALF_LIVES_DAYS: tuple[float | None, ...] = (3.0, 7.0, 14.0, 30.0, 90.0, None)
 """Half-lives of the trends; None = every event counts the same."""
 _MAX_CATEGORIES = 8
-_TREND_FLOOR = 0.05
 _ITEM_FEATURES = (
     *(f"trend_{'all' if days is None else f'{days:g}d'}" for days in HALF_LIVES_DAYS),
     *(f"first_trend_{'all' if days is None else f'{days:g}d'}" for days in HALF_LIVES_DAYS),
@@ -237,7 +236,7 @@ def fit_scales(sources: Sequence[str], source_scores: Scores) -> dict[str, Sourc
 
 def _relative(trend: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithm of each item's share of an average item, so that a busy month looks like a quiet one."""
-    return np.log(trend / max(float(trend.mean()), 1e-12) + _TREND_FLOOR)
+    return np.log(trend / max(float(trend.mean()), 1e-12) + TREND_FLOOR)
 
 
 def _query_features(query: Query) -> Scores:

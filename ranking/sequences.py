@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from core.types import Mask, Rows, Scores
 
 SECONDS_PER_DAY = 86_400.0
+TREND_FLOOR = 0.05
+"""Added to an item's share of an average item before the logarithm."""
 
 
 @dataclass(frozen=True)

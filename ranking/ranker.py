@@ -1,0 +1,284 @@
+"""Training of the ranker: which rows of a pool turned out to be right."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from ranking.networks import INTERACTIONS, Ensemble, Ranker, interactions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from core.types import Rows, Scores, Vector
+
+
+@dataclass(frozen=True)
+class RankingData:
+    """Pools with known answers. Rows of one pool are adjacent.
+
+    Attributes:
+        ptr: [q + 1] the rows of question i are ``ptr[i]:ptr[i + 1]``.
+
+        features: [n, F] float32, finite.
+
+        labels: [n] gain of each row, 0 = not an answer.
+
+        relevant: [q] right answers there were, in the pool or not: what NDCG is measured against.
+
+        user_vectors: [q, d] zeros for users without a history.
+
+        items: [n] catalogue rows.
+
+        item_vectors: [items, d] of the same training as ``user_vectors``. Several ``RankingData`` are
+            joined by ``concatenate``, which looks them up.
+    """
+
+    ptr: NDArray[np.int64]
+    features: Scores
+    labels: Scores
+    relevant: NDArray[np.int64]
+    user_vectors: Vector
+    items: Rows
+    item_vectors: Vector
+
+    def __len__(self) -> int:
+        """Number of questions."""
+        return len(self.ptr) - 1
+
+    def inputs(self) -> Scores:
+        """[n, F + 4] features with the interactions of both vectors beside them."""
+        owner = np.repeat(np.arange(len(self)), np.diff(self.ptr))
+        parts = []
+        for i in range(0, len(owner), 1 << 16):
+            rows = slice(i, i + (1 << 16))
+            user = torch.from_numpy(self.user_vectors[owner[rows]])
+            item = torch.from_numpy(self.item_vectors[self.items[rows]])
+            parts.append(interactions(user, item[:, None])[:, 0].numpy())
+        together = np.concatenate(parts) if parts else np.empty((0, INTERACTIONS), np.float32)
+        return np.concatenate([self.features, together], axis=1)
+
+
+@dataclass(frozen=True)
+class RankerSettings:
+    """How rankers are built and trained.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+
+        dropout: share of activations dropped while training.
+
+        seeds: rankers whose mean is the score.
+
+        questions: questions of one step.
+
+        negatives: wrong rows drawn for each question and epoch.
+
+        rate: learning rate.
+
+        decay: weight decay.
+    """
+
+    hidden: tuple[int, ...] = (128, 64)
+    dropout: float = 0.1
+    seeds: int = 1
+    questions: int = 32
+    negatives: int = 150
+    rate: float = 1e-3
+    decay: float = 0.01
+
+
+@dataclass
+class RankerResult:
+    """Trained rankers.
+
+    Attributes:
+        ensemble: the network, in evaluation mode.
+
+        metric: for each seed the validation NDCG@20 after each epoch.
+
+        best_epochs: for each seed the epochs that its ranker has had.
+
+        note: what was not done and why, in words; empty if all was.
+    """
+
+    ensemble: Ensemble
+    metric: list[list[float]] = field(default_factory=list)
+    best_epochs: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    note: str = ""
+
+
+_FEWEST_QUESTIONS = 20
+"""With fewer validation questions early stopping would follow noise."""
+_EPOCHS_UNWATCHED = 4
+
+
+def _silent(seed: int, epoch: int, loss: float, metric: float) -> None:
+    """Say nothing."""
+
+
+def train_ranker(
+    data: list[RankingData],
+    valid: RankingData | None,
+    *,
+    settings: RankerSettings | None = None,
+    max_epochs: int = 20,
+    patience: int = 3,
+    time_limit_s: float = math.inf,
+    seed: int = 0,
+    progress: Callable[[int, int, float, float], None] = _silent,
+) -> RankerResult:
+    """Train with a softmax over each question's pool (ListNet with sampled wrong rows; Cao et al. 2007).
+
+    Two calls with the same arguments give the same weights unless ``time_limit_s`` ends them.
+
+    Args:
+        data: training pools, each of one cut and one training of the towers.
+        valid: held-out questions for early stopping. With fewer than 20 the number of epochs is
+            fixed, and the result's note says so.
+        settings: see ``RankerSettings``.
+        max_epochs: most passes over the questions.
+        patience: epochs without a better validation NDCG@20 before stopping.
+        time_limit_s: no epoch is started after this wall time, seconds.
+        seed: of weights, order and draws; the seeds of an ensemble count up from it.
+        progress: called after each epoch with seed, epoch, mean loss and validation NDCG@20.
+
+    Raises:
+        ValueError: no training question has a right and a wrong row in its pool.
+    """
+    settings = settings or RankerSettings()
+    started = time.monotonic()
+    inputs = np.concatenate([part.inputs() for part in data])
+    labels = np.concatenate([part.labels for part in data])
+    start = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.ptr) for part in data]))])
+    groups = _groups(start, labels)
+    if not groups:
+        raise ValueError("no training question has a right and a wrong row in its pool: nothing to learn from")
+    watched = valid is not None and len(valid) >= _FEWEST_QUESTIONS
+    held_out = valid.inputs() if valid is not None else None
+    result = RankerResult(Ensemble([]))
+    if not watched:
+        max_epochs = min(max_epochs, _EPOCHS_UNWATCHED)
+        result.note = f"{0 if valid is None else len(valid)} validation questions: {max_epochs} epochs, not watched"
+    rankers = []
+    for number in range(seed, seed + settings.seeds):
+        torch.manual_seed(number)
+        ranker = Ranker(inputs.shape[1] - INTERACTIONS, settings.hidden, settings.dropout)
+        ranker.mean.copy_(torch.from_numpy(inputs.mean(axis=0)))
+        deviation = inputs.std(axis=0)
+        ranker.scale.copy_(torch.from_numpy(np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)))
+        optimiser = torch.optim.AdamW(ranker.parameters(), lr=settings.rate, weight_decay=settings.decay)
+        rng = np.random.default_rng(number)
+        metric: list[float] = []
+        best, best_epoch = copy.deepcopy(ranker.state_dict()), 0
+        for epoch in range(1, max_epochs + 1):
+            loss = _epoch(ranker, optimiser, inputs, labels, groups=groups, settings=settings, rng=rng)
+            value = math.nan
+            if valid is not None and held_out is not None:
+                value = ndcg(valid, predict(ranker, held_out))
+            metric.append(value)
+            progress(number, epoch, loss, value)
+            if not watched or value > max(metric[:-1], default=-math.inf):
+                best, best_epoch = copy.deepcopy(ranker.state_dict()), epoch
+            elif epoch - best_epoch >= patience:
+                break
+            if time.monotonic() - started > time_limit_s:
+                result.note = (result.note + " " if result.note else "") + f"seed {number} ended by time"
+                break
+        ranker.load_state_dict(best)
+        rankers.append(ranker.eval())
+        result.metric.append(metric)
+        result.best_epochs.append(best_epoch)
+        if time.monotonic() - started > time_limit_s:
+            break
+    result.ensemble = Ensemble(rankers).eval()
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _groups(start: NDArray[np.int64], labels: Scores) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """For every question that can teach something the indices of its right and of its wrong rows."""
+    groups = []
+    for a, b in pairwise(start):
+        right = labels[a:b] > 0
+        if right.any() and not right.all():
+            groups.append((a + np.flatnonzero(right), a + np.flatnonzero(~right)))
+    return groups
+
+
+def _epoch(
+    ranker: Ranker,
+    optimiser: torch.optim.Optimizer,
+    inputs: Scores,
+    labels: Scores,
+    *,
+    groups: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    settings: RankerSettings,
+    rng: np.random.Generator,
+) -> float:
+    """One pass over the questions; the mean loss."""
+    ranker.train()
+    order = rng.permutation(len(groups))
+    losses = []
+    for i in range(0, len(order), settings.questions):
+        chosen = [groups[j] for j in order[i : i + settings.questions]]
+        picked = [
+            np.concatenate(
+                [
+                    right,
+                    wrong if len(wrong) <= settings.negatives else rng.choice(wrong, settings.negatives, replace=False),
+                ]
+            )
+            for right, wrong in chosen
+        ]
+        width = max(map(len, picked))
+        index = np.zeros((len(picked), width), np.int64)
+        real = np.zeros((len(picked), width), np.bool_)
+        for row, rows in enumerate(picked):
+            index[row, : len(rows)] = rows
+            real[row, : len(rows)] = True
+        gain = torch.from_numpy(np.where(real, labels[index], 0).astype(np.float32))
+        scores = ranker.head(torch.from_numpy(inputs[index])).masked_fill(torch.from_numpy(~real), -1e9)
+        loss = -(torch.log_softmax(scores, dim=1) * gain / gain.sum(dim=1, keepdim=True)).sum(dim=1).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call] # torch ships it untyped
+        nn.utils.clip_grad_norm_(ranker.parameters(), 5.0)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return float(np.mean(losses))
+
+
+@torch.no_grad()
+def predict(ranker: Ranker, inputs: Scores) -> Scores:
+    """[n] scores of ``RankingData.inputs`` [n, F + 4]."""
+    ranker.eval()
+    parts = [ranker.head(torch.from_numpy(inputs[i : i + 65536])).numpy() for i in range(0, len(inputs), 65536)]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+
+def ndcg(data: RankingData, scores: Scores, k: int = 20) -> float:
+    """Mean NDCG@k of the pools ordered by ``scores`` [n]; answers outside the pool count as missed."""
+    return float(ndcg_each(data, scores, k).mean())
+
+
+def ndcg_each(data: RankingData, scores: Scores, k: int = 20) -> NDArray[np.float64]:
+    """[q] NDCG@k of every question."""
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discount)
+    values = np.zeros(len(data))
+    for i, (a, b) in enumerate(pairwise(data.ptr)):
+        top = np.argsort(-scores[a:b], kind="stable")[:k]
+        hit = data.labels[a:b][top] > 0
+        values[i] = discount[: len(top)][hit].sum() / ideal[min(max(int(data.relevant[i]), 1), k) - 1]
+    return values
