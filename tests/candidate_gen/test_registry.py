@@ -1,0 +1,40 @@
+"""Generators are found by name: the built-in ones and those of other packages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from candidate_gen.ann import Ann
+from candidate_gen.buy_again import BuyAgain
+from candidate_gen.content import Content
+from candidate_gen.cooccurrence import CoOccurrence
+from candidate_gen.popularity import Popularity
+from candidate_gen.registry import generator_class
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("kind", [Ann, BuyAgain, Content, CoOccurrence, Popularity])
+def test_every_built_in_generator_is_registered_under_its_name(kind: type) -> None:
+    assert generator_class(kind.name) is kind
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(LookupError, match=r"'anm'; there are ann, buy_again, co_occurrence, content, popularity"):
+        generator_class("anm")
+
+
+def test_a_generator_of_another_distribution_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``pip install`` leaves behind: a module and metadata with an entry point."""
+    (tmp_path / "season_shop.py").write_text("class Seasonal:\n    name = 'seasonal'\n    inline = True\n")
+    metadata = tmp_path / "season_shop-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: season-shop\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[terrace.candidate_generators]\nseasonal = season_shop:Seasonal\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert generator_class("seasonal").__name__ == "Seasonal"
+    with pytest.raises(LookupError, match="popularity, seasonal"):
+        generator_class("autumnal")
