@@ -93,6 +93,23 @@ class Catalogue:
         return item_hashes(self.ids)
 
     @cached_property
+    def _by_hash(self) -> tuple[NDArray[np.uint32], Rows]:
+        order = np.argsort(self.hashes, kind="stable").astype(np.int32)
+        return self.hashes[order], order
+
+    def rows_of_hashes(self, hashes: NDArray[np.uint32]) -> Rows:
+        """Rows of all items whose ``item_hash`` is among ``hashes``, in no order; a row may repeat."""
+        known, order = self._by_hash
+        start = known.searchsorted(hashes)
+        count = known.searchsorted(hashes, side="right") - start
+        rows = order[start[count > 0]]
+        if count.max(initial=0) < 2:
+            return rows
+        several = count > 1  # two ids with one hash: rare, and all of them count
+        more = [order[a : a + n] for a, n in zip(start[several].tolist(), count[several].tolist(), strict=True)]
+        return np.concatenate([rows, *more])
+
+    @cached_property
     def category_code(self) -> dict[str, int]:
         """Category name -> index."""
         return {name: code for code, name in enumerate(self.category_names)}

@@ -74,18 +74,18 @@ def build_query(
     values: list[float] = []
     exclude = dict.fromkeys(row_of[i] for i in request.exclude if i in row_of)
     met: set[int] = set()
-    for event in events:
-        row = row_of.get(event.item_id)
+    for item_id, kind, timestamp_s, _ in events:
+        row = row_of.get(item_id)
         if row is None:
             continue
-        weight = weights.get(event.event_type, 1.0)
+        weight = weights.get(kind, 1.0)
         if weight < 0 and row not in met:
             exclude[row] = None
         met.add(row)
         if weight > 0 and row not in exclude and len(rows) < MAX_HISTORY:
             rows.append(row)
-            ages.append(max(now_s - event.timestamp_s, 0.0))
-            kinds.append(type_code.get(event.event_type, 0))
+            ages.append(now_s - timestamp_s)
+            kinds.append(type_code.get(kind, 0))
             values.append(weight)
     seen = user.seen
     if not request.allow_repeats and request.recent_events:
@@ -94,7 +94,7 @@ def build_query(
     query = Query(
         user_id=request.user_id,
         history=np.array(rows, np.int32),
-        history_age_s=np.array(ages, np.float32),
+        history_age_s=np.maximum(np.array(ages, np.float32), 0),
         history_weight=np.array(values, np.float32),
         history_type=np.array(kinds, np.int8),
         exclude=np.fromiter(exclude, np.int32, len(exclude)) if exclude else NO_ROWS,

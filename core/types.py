@@ -134,15 +134,24 @@ class Query:
     allow_repeats: bool = False
     restrict: Rows | None = None
     user_vector: Callable[[], Vector] | None = None
+    _blocked: list[Rows] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def allows(self, rows: Rows) -> Mask:
         """Which of ``rows`` [n] may be answered: filters passed, not excluded, not seen before."""
         mask = self.catalogue.passes(rows, self.filters)
-        if len(self.exclude):
-            mask &= ~np.isin(rows, self.exclude)
-        if len(self.seen) and not self.allow_repeats:
-            mask &= ~np.isin(self.catalogue.hashes[rows], self.seen)
+        blocked = self.blocked()
+        if len(blocked):
+            mask &= blocked.take(blocked.searchsorted(rows), mode="clip") != rows
         return mask
+
+    def blocked(self) -> Rows:
+        """[b] rows, ascending, that are excluded or were seen before; looked up once and then kept."""
+        if not self._blocked:
+            rows = self.exclude
+            if len(self.seen) and not self.allow_repeats:
+                rows = np.concatenate([rows, self.catalogue.rows_of_hashes(self.seen)])
+            self._blocked.append(np.sort(rows))
+        return self._blocked[0]
 
 
 @dataclass(frozen=True, slots=True)

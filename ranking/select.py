@@ -102,4 +102,5 @@ def _recency(events: int) -> Scores:
 
 def _bits(source_scores: Scores) -> NDArray[np.uint32]:
     weights = (1 << np.arange(source_scores.shape[1])).astype(np.uint32)
-    return (source_scores == source_scores) @ weights  # noqa: PLR0124 - NaN is the one value that differs from itself
+    bits: NDArray[np.uint32] = ~np.isnan(source_scores) @ weights
+    return bits

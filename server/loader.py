@@ -8,6 +8,7 @@ from candidate_gen.registry import generator_class
 from core.bundle import Bundle
 from core.catalogue import Catalogue
 from core.manifest import BundleError, read_manifest, verify
+from core.types import NO_HASHES
 from ranking.cf_scorer import CfScorer
 from ranking.onnx_scorer import load_model
 
@@ -42,7 +43,7 @@ def load_bundle(folder: Path) -> Bundle:
     except LookupError as error:
         raise BundleError(f"{folder}: {error.args[0]}. Install the package that brings it") from error
     # Ids and hashes of a large catalogue take a moment to index: now, not in the first request.
-    _ = catalogue.row_of, catalogue.hashes, catalogue.category_code
+    _ = catalogue.row_of, catalogue.category_code, catalogue.rows_of_hashes(NO_HASHES)
     encoder, scorer, vectors = load_model(folder / "model", len(catalogue)) if manifest.model else (None, None, None)
     return Bundle(
         version=manifest.version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -141,8 +142,6 @@ async def test_all_three_calls_have_typed_answers(server: tuple[Recorder, str]) 
 
 
 async def test_the_blocking_client_asks_and_answers_alike(server: tuple[Recorder, str]) -> None:
-    import asyncio
-
     recorder, target = server
 
     def calls() -> list[Answer]:

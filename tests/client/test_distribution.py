@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import zipfile
@@ -70,8 +71,6 @@ async def target() -> AsyncIterator[str]:
 
 
 async def test_a_service_that_installs_the_wheel_alone_gets_answers(wheel: Path, target: str, tmp_path: Path) -> None:
-    import asyncio
-
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
 

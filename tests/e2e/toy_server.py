@@ -16,8 +16,13 @@ from tests.server import toy
 FOLDER = Path(sys.argv[1])
 
 
+def say(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
 def load(folder: Path) -> object:
-    print("loading", flush=True)
+    say("loading")
     (folder / "load").read_bytes()
     return toy.bundle(scorer=toy.ToyScorer(before=hold))
 
@@ -32,4 +37,4 @@ if __name__ == "__main__":
     settings = Settings(
         port=int(sys.argv[2]), max_request_ms=30_000, store_url=sys.argv[3] if len(sys.argv) > 3 else None
     )
-    sys.exit(run(settings, FOLDER, on_ready=lambda port: print(port, flush=True), load=load))
+    sys.exit(run(settings, FOLDER, on_ready=say, load=load))
