@@ -60,6 +60,7 @@ class Engine(ABC):
         self._backend = backend
         self._temporary = folder
         self._kept = 0
+        self._results: dict[Any, ibis.Table] = {}
         self.folder = Path(folder.name)
 
     @abstractmethod
@@ -83,7 +84,13 @@ class Engine(ABC):
         """Parquet files that this engine itself wrote."""
 
     def keep(self, table: ibis.Table) -> ibis.Table:
-        """Compute ``table`` once; the result reads from disk and holds no memory."""
+        """Compute ``table`` once, however often it is asked for; the result reads from disk and holds no memory."""
+        asked = table.op()
+        if asked not in self._results:
+            self._results[asked] = self._computed(table)
+        return self._results[asked]
+
+    def _computed(self, table: ibis.Table) -> ibis.Table:
         path = self._new_path()
         self._backend.to_parquet(table, path)
         return self._scan(sorted(path.glob("*.parquet")) if path.is_dir() else [path])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def open_events(named: str | Path, mapping: Mapping[str, str], folder: Path) -> 
     Raises:
         InputError: see ``find_files``, ``offline.columns.resolve`` and ``offline.text_files.convert``.
     """
-    return _open(named, EVENT_COLUMNS, mapping, folder / "events", keep_others=False)
+    return _open(named, EVENT_COLUMNS, mapping, folder, keep_others=False)
 
 
 def open_items(named: str | Path, mapping: Mapping[str, str], folder: Path) -> Source:
@@ -84,7 +85,7 @@ def open_items(named: str | Path, mapping: Mapping[str, str], folder: Path) -> S
     Raises:
         InputError: as ``open_events``.
     """
-    return _open(named, ITEM_COLUMNS, mapping, folder / "items", keep_others=True)
+    return _open(named, ITEM_COLUMNS, mapping, folder, keep_others=True)
 
 
 def is_csv(path: Path) -> bool:
@@ -150,7 +151,7 @@ def _open(
     )
     if not text:
         return Source(str(named), files, files, names, there, schemas[0], (), passed_over)
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(dir=folder))
     chosen = None if keep_others else tuple(kinds)
     parquet, unreadable = [], []
     for index, file in enumerate(files):

@@ -146,7 +146,7 @@ class _Reader:
         if "price" not in self.source.names:
             return np.full(len(self.order), np.nan, np.float32)
         column = self._column("price").cast(pa.float64(), safe=False)
-        price = np.asarray(column.fill_null(np.nan).to_numpy(), np.float64)
+        price = np.array(column.fill_null(np.nan).to_numpy(), np.float64)
         wrong = np.flatnonzero(~column.is_null().to_numpy() & ~(np.isfinite(price) & (price >= 0)))
         if len(wrong):
             at = int(wrong[np.argmin(self.order[wrong])])

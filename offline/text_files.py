@@ -51,7 +51,7 @@ def csv_schema(file: Path) -> pa.Schema:
     try:
         with _open_text(file) as stream:
             names = next(csv.reader(stream, delimiter=_delimiter(file)), None)
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (UnicodeDecodeError, OSError, EOFError) as error:
         raise _not_text(file, error) from error
     if not names:
         raise InputError(f"{file}: the file is empty; it needs a first line with the names of the columns")
@@ -102,7 +102,7 @@ def convert(file: Path, target: Path, kinds: Mapping[str, Kind], chosen: tuple[s
             writer = writer or pq.ParquetWriter(target, typed.schema)
             writer.write_batch(typed)
             rows += len(typed)
-    except (pa.ArrowInvalid, UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError, OSError, EOFError) as error:
         raise _not_text(file, error) from error
     finally:
         if writer:

@@ -120,7 +120,7 @@ def generate_shop(
 
         items: at least one of each kind of goods; those that end or are not yet launched are among them.
 
-        events: views, carts, purchases and dismissals; met within about a tenth.
+        events: views, carts, purchases and dismissals; met within about a tenth from ten a user, as every user has a visit.
 
         days: from ``start_s``.
 

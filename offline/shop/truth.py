@@ -123,7 +123,8 @@ class Truth:
 
     def affinity(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float64]:
         """[m] how well taste and style agree, 1 = as two at random."""
-        return np.einsum("ms,ms->m", self.taste[users], self.style[items]) * self.style.shape[1]
+        agree = np.einsum("ms,ms->m", self.taste[users], self.style[items])
+        return np.asarray(agree * self.style.shape[1])
 
     def cart_probability(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.float64]:
         """[m] probability that a look becomes a cart."""
