@@ -149,8 +149,9 @@ def load_model(folder: Path, n_items: int) -> tuple[OnnxUserEncoder, OnnxScorer,
     _read_description(folder / DESCRIPTION)
     path = folder / ITEM_VECTORS
     try:
-        item_vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+        # A plain array over the mapped file: `memmap` runs Python at every indexing.
+        item_vectors = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, EOFError, ValueError) as error:
         raise BundleError(f"{path}: not readable as array ({error}). Build the bundle again") from error
     if item_vectors.dtype != np.float32 or item_vectors.ndim != 2 or len(item_vectors) != n_items:
         found = f"{item_vectors.dtype} {item_vectors.shape}"
