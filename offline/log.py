@@ -68,18 +68,27 @@ class EventLog:
     def ends_before(self, time_s: float) -> NDArray[np.int64]:
         """[users] for each user the index after the last event before ``time_s``."""
         before = np.concatenate([[0], np.cumsum(self.times < time_s)])
-        return self.ptr[:-1] + before[self.ptr[1:]] - before[self.ptr[:-1]]
+        ends: NDArray[np.int64] = self.ptr[:-1] + before[self.ptr[1:]] - before[self.ptr[:-1]]
+        return ends
+
+    def events_of(
+        self, user: int, ids: Sequence[str], types: Sequence[str], end: int | None = None, newest: int | None = None
+    ) -> tuple[UserEvent, ...]:
+        """The events of ``user`` before index ``end``, newest first; only the ``newest`` if given."""
+        start = int(self.ptr[user])
+        end = int(self.ptr[user + 1]) if end is None else end
+        start = start if newest is None else max(start, end - newest)
+        return tuple(
+            UserEvent(ids[self.items[i]], types[self.types[i] - 1], float(self.times[i]))
+            for i in range(end - 1, start - 1, -1)
+        )
 
     def user_state(
         self, user: int, end: int, ids: Sequence[str], types: Sequence[str], seen_types: frozenset[str]
     ) -> UserState:
         """What the user store would know of ``user`` after the events before index ``end``."""
-        start = int(self.ptr[user])
-        events = tuple(
-            UserEvent(ids[self.items[i]], types[self.types[i] - 1], float(self.times[i]))
-            for i in range(end - 1, max(start, end - KEPT_EVENTS) - 1, -1)
-        )
         codes = [code for code, name in enumerate(types, 1) if name in seen_types]
-        past = slice(start, end)
+        past = slice(int(self.ptr[user]), end)
         consumed = np.unique(self.items[past][np.isin(self.types[past], codes)])
-        return UserState(events, item_hashes([ids[row] for row in consumed]) if len(consumed) else NO_HASHES)
+        seen = item_hashes([ids[row] for row in consumed]) if len(consumed) else NO_HASHES
+        return UserState(self.events_of(user, ids, types, end, KEPT_EVENTS), seen)

@@ -1,0 +1,141 @@
+"""One build, from what was read to the folder of a draft: choose, train, fit, write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from core.strings import save_strings
+from offline.choose import choose, choose_trend
+from offline.evaluate import user_states
+from offline.fit import Known, Recipe, fit
+from offline.plan import SplitKind, plan_by_last_event, plan_by_time
+from offline.pools import queries
+from offline.publish import seal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from core.bundle import Bundle
+    from core.manifest import Manifest
+    from core.types import UserState
+    from offline.deep import DeepTrainer, Model
+    from offline.fit import Fitted, World
+    from offline.plan import Plan
+    from offline.progress import Progress
+    from offline.split import Cases, Cut
+
+TRIAL_CASES = 1_500
+"""Questions of the validation window that a choice is made on; more only make it slower."""
+CHOOSE_S = 60.0
+"""No new trial of CF parameters starts after so many seconds."""
+
+
+class Builder:
+    """Makes drafts of one set of events at any cut, with choices made once.
+
+    Attributes:
+        world: what was read.
+
+        plan: the windows.
+    """
+
+    def __init__(
+        self, world: World, split: SplitKind, horizon_days: float, *, seed: int, deep: bool, progress: Progress
+    ) -> None:
+        """Plan the windows; nothing is fitted yet.
+
+        Args:
+            world: what was read.
+            split: how questions are made.
+            horizon_days: length of a window; shorter where the data is short.
+            seed: of every random number.
+            deep: whether to train the deep model.
+            progress: told of everything that takes long.
+        """
+        self.world = world
+        self.plan: Plan = (
+            plan_by_last_event() if split is SplitKind.LAST_EVENT else plan_by_time(world.log, horizon_days)
+        )
+        self._split, self._seed, self._with_deep, self._progress = split, seed, deep, progress
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Parameters of the lower rungs, chosen on the validation window."""
+        return choose_recipe(self.world, self.plan, budget_s=CHOOSE_S, seed=self._seed, progress=self._progress)
+
+    @cached_property
+    def _trainer(self) -> DeepTrainer:
+        from offline.deep import DeepTrainer
+
+        return DeepTrainer(self.world, self.recipe, seed=self._seed, progress=self._progress)
+
+    @cached_property
+    def _model(self) -> Model | None:
+        return self._trainer.train(self.plan) if self._with_deep else None
+
+    def draft(self, folder: Path, cut: Cut, version: str) -> Manifest:
+        """Write a sealed bundle that knows the world up to ``cut`` into an empty folder, without figures."""
+        known = Known.at(self.world, cut)
+        model = self._model
+        if model is None:
+            return _write(folder, self.world, fit(self.world, known, self.recipe), version)
+        tower = self._trainer.tower_at(known, model.tower)
+        fitted = self._trainer.fit(known, tower)
+        (folder / "model").mkdir()
+        about = self._trainer.write(folder / "model", model, tower, fitted)
+        return _write(folder, self.world, fitted, version, about)
+
+    def test_questions(self, bundle: Bundle) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
+        """The questions of the last window, what the store would know, and a description for the figures."""
+        cases = self.plan.test.cases(self.world.log, self.world.targets, new_only=True)
+        states = user_states(self.world.log, cases, bundle, self.world.data.event_types)
+        described = {"kind": self._split.value, "horizon_days": self.plan.horizon_days, "new_only": True}
+        return cases, states, described
+
+
+def choose_recipe(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Progress) -> Recipe:
+    """Choose the parameters of the lower rungs on the validation window."""
+    known = Known.at(world, plan.valid.cut)
+    cases = plan.valid.cases(world.log, world.targets, new_only=True).sample(TRIAL_CASES, seed)
+    start = Recipe.of({}, {"half_life_days": 14.0, "first_only": True}, 0.5)
+    bare = fit(world, known, start, names=("popularity",)).bundle
+    states = user_states(world.log, cases, bare, world.data.event_types)
+    asked = queries(bare, cases, states, allow_repeats=False)
+    as_of_s = known.inputs.as_of_s
+    trend = choose_trend(asked, cases, known.sequences, world.n_items, as_of_s)
+    popularity = fit(world, known, Recipe.of({}, trend, 0.5), names=("popularity",)).generators
+
+    def build(params: dict[str, Any]) -> Bundle:
+        recipe = Recipe.of(params, trend, 0.5)
+        return fit(world, known, recipe, names=("co_occurrence", "popularity"), reuse=popularity).bundle
+
+    chosen = choose(build, asked, cases, known.sequences, as_of_s, trend=trend, budget_s=budget_s, progress=progress)
+    return Recipe.of(chosen.co_occurrence, trend, chosen.trend_weight)
+
+
+def _write(
+    folder: Path, world: World, fitted: Fitted, version: str, model: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Write everything but the model into the folder and seal it, without figures."""
+    for name in ("catalogue", "cf", "generators"):
+        (folder / name).mkdir()
+    world.data.catalogue.save(folder / "catalogue")
+    save_strings(folder / "titles", world.data.titles)
+    fitted.prior.save(folder / "cf")
+    for name, generator in fitted.generators.items():
+        (folder / "generators" / name).mkdir()
+        generator.save(folder / "generators" / name)
+    manifest = replace(
+        fitted.bundle.manifest,
+        version=version,
+        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        code_version=importlib.metadata.version("terrace"),
+        data=world.data.report.as_dict(),
+        model=model or {},
+    )
+    return seal(folder, manifest)

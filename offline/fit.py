@@ -1,0 +1,199 @@
+"""What a bundle knows at a cut: its generators, its prior and its user tower, fitted on events before the cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from candidate_gen.registry import BuildInputs, generator_class
+from core.bundle import Bundle
+from core.manifest import Manifest
+from offline.choose import cf_params
+from offline.log import EventLog
+from ranking.cf_scorer import CfScorer
+from ranking.sequences import Sequences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import ibis
+
+    from candidate_gen.registry import BuildableGenerator
+    from core.bundle import PopularityFloor
+    from core.types import CandidateGenerator, UserEncoder, Vector
+    from offline.engine import Engine
+    from offline.read import Dataset
+    from offline.split import Cut
+
+LIMITS: Mapping[str, int] = {"co_occurrence": 200, "ann": 100, "content": 50, "buy_again": 100, "popularity": 350}
+"""Candidates asked of each generator, in pool order; about 500 distinct rows together."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What was read, once for all cuts.
+
+    Attributes:
+        targets: codes of the event types that count as an answer.
+
+        scratch: a folder for what is not part of any bundle.
+
+        keep: see ``BuildInputs.keep``.
+    """
+
+    data: Dataset
+    log: EventLog
+    targets: frozenset[int]
+    scratch: Path
+    keep: Callable[[ibis.Table], ibis.Table]
+
+    @property
+    def n_items(self) -> int:
+        """Catalogue rows."""
+        return len(self.data.catalogue)
+
+    @cached_property
+    def content(self) -> BuildableGenerator:
+        """The one generator that no event changes: the same at every cut."""
+        return generator_class("content").build(
+            BuildInputs(self.data.events, self.data.catalogue, self.data.texts, 0.0)
+        )
+
+    @classmethod
+    def read(cls, data: Dataset, engine: Engine, scratch: Path) -> World:
+        """Targets are the types after which an item counts as had, or every positive one where there is none."""
+        log = EventLog.read(data.events, len(data.user_ids))
+        types = data.event_types
+        wanted = [name for name in types if name in data.seen_types]
+        wanted = wanted or [name for name in types if data.event_weights[name] > 0]
+        return cls(data, log, frozenset(types.index(name) + 1 for name in wanted), scratch, engine.keep)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was chosen on the validation window, good for any cut.
+
+    Attributes:
+        generators: name -> parameters of ``build``.
+
+        trend: ``half_life_days`` and ``first_only``.
+
+        trend_weight: of the CF scorer.
+    """
+
+    generators: Mapping[str, Mapping[str, Any]]
+    trend: Mapping[str, Any]
+    trend_weight: float
+
+    @classmethod
+    def of(cls, co_occurrence: Mapping[str, Any], trend: Mapping[str, Any], trend_weight: float) -> Recipe:
+        """The built-in generators with these parameters."""
+        generators: dict[str, Mapping[str, Any]] = {name: {} for name in LIMITS}
+        generators["co_occurrence"] = co_occurrence
+        generators["popularity"] = trend
+        return cls(generators, trend, trend_weight)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The events before a cut, in the two forms that fitting reads."""
+
+    cut: Cut
+    inputs: BuildInputs
+    sequences: Sequences
+
+    @classmethod
+    def at(cls, world: World, cut: Cut) -> Known:
+        """What is known at ``cut``."""
+        log, data = world.log, world.data
+        sequences = Sequences.of(
+            log.ptr, log.items, types=log.types, weights=log.weights, times=log.times, ends=cut.ends(log)
+        )
+        inputs = BuildInputs(cut.known(data.events), data.catalogue, data.texts, cut.as_of_s(log), keep=world.keep)
+        return cls(cut, inputs, sequences)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A bundle in memory, and what it takes to write it.
+
+    Attributes:
+        generators: by name, in pool order.
+    """
+
+    known: Known
+    bundle: Bundle
+    prior: CfScorer
+    generators: Mapping[str, BuildableGenerator]
+
+
+def fit(
+    world: World,
+    known: Known,
+    recipe: Recipe,
+    *,
+    names: tuple[str, ...] = tuple(LIMITS),
+    item_vectors: Vector | None = None,
+    encoder: UserEncoder | None = None,
+    reuse: Mapping[str, BuildableGenerator] | None = None,
+) -> Fitted:
+    """Build generators and prior.
+
+    Args:
+        world: what was read.
+
+        known: the events to learn from.
+
+        recipe: parameters.
+
+        names: generators to build; ``ann`` is left out without ``item_vectors``.
+
+        item_vectors: [items, d] of the tower fitted on the same events.
+
+        encoder: that tower.
+
+        reuse: generators already built from the same events.
+    """
+    inputs = replace(known.inputs, item_vectors=item_vectors)
+    generators: dict[str, BuildableGenerator] = {}
+    for name in names:
+        if name == "ann" and item_vectors is None:
+            continue
+        if name == "content":
+            generators[name] = world.content
+        elif reuse and name in reuse:
+            generators[name] = reuse[name]
+        else:
+            generators[name] = generator_class(name).build(inputs, **recipe.generators[name])
+    prior = CfScorer.build(known.sequences, world.n_items, inputs.as_of_s, cf_params(recipe.trend, recipe.trend_weight))
+    bundle = Bundle(
+        version="draft",
+        catalogue=world.data.catalogue,
+        generators=tuple(cast("CandidateGenerator", g) for g in generators.values()),
+        limits={name: LIMITS[name] for name in generators},
+        popularity=cast("PopularityFloor", generators["popularity"]),
+        prior=prior,
+        manifest=manifest_of(world, known, recipe, tuple(generators)),
+        encoder=encoder,
+        item_vectors=item_vectors,
+    )
+    return Fitted(known, bundle, prior, generators)
+
+
+def manifest_of(world: World, known: Known, recipe: Recipe, names: tuple[str, ...]) -> Manifest:
+    """The manifest of a draft: everything but version, times, figures and files."""
+    data = world.data
+    return Manifest(
+        version="draft",
+        built_at="",
+        as_of_s=known.inputs.as_of_s,
+        code_version="",
+        items=world.n_items,
+        event_weights=dict(data.event_weights),
+        seen_types=tuple(data.seen_types),
+        event_types=data.event_types,
+        generators={name: {"limit": LIMITS[name], **recipe.generators[name]} for name in names},
+        cf={"trend_weight": recipe.trend_weight, **recipe.trend},
+    )

@@ -1,0 +1,5 @@
+"""`python -m terrace.cli` is `terrace`."""
+
+from terrace.cli.app import main
+
+main()

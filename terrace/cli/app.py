@@ -1,0 +1,58 @@
+"""Which commands there are, and how their failures are told."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from core.manifest import BundleError
+from terrace.cli import ask, build, bundle, demo, ingest, serve
+from terrace.cli.output import errors
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Terrace: recommendations that arrive in time, whatever breaks.
+
+A first tour: `terrace demo`. With your own data:
+
+1. `terrace build --events events.parquet --items items.parquet` reads, reports, trains, evaluates and publishes a bundle
+
+2. `terrace serve` answers from the newest bundle
+
+3. `terrace ingest --events events.parquet` loads what users did into the store
+
+4. `terrace recommend USER` asks as a client would
+""",
+)
+app.command("demo")(demo.demo)
+app.command("build")(build.build)
+app.command("evaluate")(build.evaluate)
+app.command("serve")(serve.serve)
+app.command("ingest")(ingest.ingest)
+app.command("recommend")(ask.recommend)
+app.command("similar")(ask.similar)
+app.add_typer(bundle.app, name="bundle")
+
+BAD_INPUT = 2
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one message and exit code 2, never a traceback."""
+    try:
+        app()
+    except (BundleError, _input_error()) as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(BAD_INPUT)
+
+
+def _input_error() -> type[Exception]:
+    # The serving image has no offline part; there its errors cannot happen.
+    try:
+        from offline.read import InputError
+    except ModuleNotFoundError:
+        return BundleError
+    return InputError

@@ -1,0 +1,71 @@
+"""`terrace bundle show`: what is in a bundle and what it is worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest, verify
+from terrace.cli.output import console, figures_table
+
+app = typer.Typer(no_args_is_help=True, help="Look at bundles.")
+
+
+@app.callback()
+def bundle() -> None:
+    """Look at bundles."""
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(help="A bundle, or a folder of bundles (the newest is shown).")] = Path(
+        "build/bundles"
+    ),
+    check: Annotated[bool, typer.Option(help="Hold every file against its checksum.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Print what is in a bundle: its data, generators, model, measured worth and files."""
+    folder = newest_bundle(path) if path.is_dir() and not (path / MANIFEST_NAME).is_file() else path
+    manifest = read_manifest(folder)
+    if check:
+        verify(folder, manifest)
+    if as_json:
+        typer.echo(json.dumps(asdict(manifest), ensure_ascii=False))
+        return
+    facts = Table(title=f"Bundle {manifest.version}", title_justify="left", show_header=False)
+    facts.add_row("folder", str(folder))
+    facts.add_row("built at", f"{manifest.built_at} by version {manifest.code_version}")
+    facts.add_row("items", f"{manifest.items:,}")
+    facts.add_row("rungs, best last", " < ".join(manifest.rungs) or "not measured")
+    facts.add_row("event weights", ", ".join(f"{name} {weight:g}" for name, weight in manifest.event_weights.items()))
+    facts.add_row("never offered again after", ", ".join(manifest.seen_types))
+    facts.add_row("golden requests", str(len(manifest.golden)))
+    facts.add_row("files", "all match their checksums" if check else "not checked")
+    console.print(facts)
+    parts = Table(title="Generators and models", title_justify="left")
+    for column in ("part", "candidates", "parameters"):
+        parts.add_column(column)
+    for name, params in manifest.generators.items():
+        parts.add_row(name, str(params["limit"]), _params(params, "limit"))
+    parts.add_row("CF scorer", "", _params(manifest.cf))
+    parts.add_row("deep model", "", _params(manifest.model) or "none")
+    console.print(parts)
+    if manifest.metrics:
+        for table in figures_table(manifest.metrics):
+            console.print(table)
+    files = Table(title="Files", title_justify="left")
+    files.add_column("file")
+    files.add_column("bytes", justify="right")
+    for name, entry in manifest.files.items():
+        files.add_row(name, f"{entry.bytes:,}")
+    console.print(files)
+
+
+def _params(params: object, *leave_out: str) -> str:
+    items = params.items() if isinstance(params, dict) else ()
+    return ", ".join(f"{k}={v}" for k, v in items if k not in leave_out)

@@ -1,0 +1,66 @@
+"""`terrace ingest`: load what users did into the user store."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from terrace.cli.options import Events, Items, Map, Weight, dataset
+from terrace.cli.output import bars, console
+from terrace.cli.serve import EMBEDDED
+
+if TYPE_CHECKING:
+    from offline.log import EventLog
+    from offline.progress import Progress
+    from offline.read import Dataset
+
+USERS_PER_BATCH = 500
+
+
+def ingest(
+    events: Events,
+    items: Items = None,
+    redis: Annotated[
+        str | None, typer.Option(help="URL of Redis or Valkey. Without it the embedded store's folder is filled.")
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Where the embedded Valkey keeps its data.")] = EMBEDDED,
+    namespace: Annotated[str, typer.Option(help="Separates deployments that share one Redis.")] = "default",
+    column_map: Map = [],  # noqa: B006 - typer copies it
+    weight: Weight = [],  # noqa: B006 - typer copies it
+) -> None:
+    """Replace the stored history of every user in a file of events.
+
+    The embedded store must not be in use by a running server at the same time.
+    """
+    from offline.log import EventLog
+    from server.embedded_store import EmbeddedStore
+
+    with ExitStack() as stack:
+        told = stack.enter_context(bars())
+        read, _ = stack.enter_context(dataset(events, items, column_map, weight))
+        log = EventLog.read(read.events, len(read.user_ids))
+        url = redis or stack.enter_context(EmbeddedStore(data)).url
+        stored = asyncio.run(fill(url, namespace, read, log, told))
+    console.print(f"stored {stored:,} events of {log.n_users:,} users")
+
+
+async def fill(url: str, namespace: str, read: Dataset, log: EventLog, told: Progress) -> int:
+    """Write the newest events of every user; returns how many."""
+    from server.user_store import RedisUserStore
+
+    store = RedisUserStore(url, namespace, read.seen_types, connect_timeout_s=2.0)
+    stored = 0
+    try:
+        for start in range(0, log.n_users, USERS_PER_BATCH):
+            batch = range(start, min(start + USERS_PER_BATCH, log.n_users))
+            users = {read.user_ids[u]: log.events_of(u, read.catalogue.ids, read.event_types) for u in batch}
+            stored += sum(map(len, users.values()))
+            await store.load(users)
+            told("ingest users", batch.stop, log.n_users)
+    finally:
+        await store.close()
+    return stored

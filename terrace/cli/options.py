@@ -1,0 +1,60 @@
+"""Options that several commands share: where the input is and how to read it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from offline.engine import Engine
+    from offline.read import Dataset
+
+Events: TypeAlias = Annotated[
+    str, typer.Option(help="Events: a Parquet or CSV file, a folder of them, or a glob in quotes.")
+]
+Items: TypeAlias = Annotated[
+    str | None, typer.Option(help="Items: the same; without it the catalogue is the items that have events.")
+]
+Map: TypeAlias = Annotated[
+    list[str], typer.Option("--map", help="OUR_COLUMN=THEIRS, such as timestamp=ts; may be given several times.")
+]
+Weight: TypeAlias = Annotated[
+    list[str], typer.Option(help="EVENT_TYPE=WEIGHT, such as purchase=5 or dismiss=-1; may be given several times.")
+]
+EngineName: TypeAlias = Annotated[
+    str, typer.Option(help="What aggregates the events: duckdb, or spark where they outgrow one machine.")
+]
+Bundles: TypeAlias = Annotated[Path, typer.Option(help="Folder that bundles are published to.")]
+
+
+@contextmanager
+def dataset(
+    events: str, items: str | None, column_map: list[str], weight: list[str], engine: str = "duckdb"
+) -> Iterator[tuple[Dataset, Engine]]:
+    """The input, read with the options as they were given; good until the context ends."""
+    from offline.engine import open_engine
+    from offline.read import read_dataset
+
+    mapping = dict(_pair("--map", text) for text in column_map)
+    weights = {name: _number("--weight", text, value) for text in weight for name, value in [_pair("--weight", text)]}
+    with open_engine(engine) as backend:
+        yield read_dataset(events, items, engine=backend, mapping=mapping, event_weights=weights), backend
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    left, equals, right = text.partition("=")
+    if not (left and equals and right):
+        raise typer.BadParameter(f"{option} {text}: expected NAME=VALUE")
+    return left, right
+
+
+def _number(option: str, text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text}: {value!r} is not a number") from None

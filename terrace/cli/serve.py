@@ -1,0 +1,69 @@
+"""`terrace serve`: answer from a bundle until asked to stop."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.manifest import newest_bundle
+from terrace.cli.output import errors
+
+EMBEDDED = Path("build/store")
+DEFAULT_PORT = 50051
+
+
+def serve(
+    bundles: Annotated[Path, typer.Option(help="Folder of bundles; the newest finished one is served.")] = Path(
+        "build/bundles"
+    ),
+    bundle: Annotated[Path | None, typer.Option(help="Serve this bundle instead of the newest.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = DEFAULT_PORT,
+    redis: Annotated[
+        str | None,
+        typer.Option(help="URL of Redis or Valkey, redis://host:6379/0. Without it an embedded Valkey is started."),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Where the embedded Valkey keeps its data.")] = EMBEDDED,
+    namespace: Annotated[str, typer.Option(help="Separates deployments that share one Redis.")] = "default",
+    default_deadline_ms: Annotated[float, typer.Option(help="Budget of a call that names no deadline.")] = 100.0,
+    max_request_ms: Annotated[float, typer.Option(help="Longest budget, whatever a caller asks for.")] = 500.0,
+    threads: Annotated[int, typer.Option(help="Threads for the model and slow generators.")] = 2,
+    repeats_on: Annotated[
+        list[str],
+        typer.Option(help="A surface where items of the user's past may come back; may be given several times."),
+    ] = [],  # noqa: B006
+) -> None:
+    """Serve the newest bundle over gRPC.
+
+    Stops cleanly on Ctrl-C and SIGTERM: calls in flight are finished first.
+    """
+    from server.app import run
+    from server.embedded_store import EmbeddedStore, StoreError
+    from server.settings import Settings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    folder = bundle or newest_bundle(bundles)
+    with ExitStack() as stack:
+        if redis is None:
+            try:
+                redis = stack.enter_context(EmbeddedStore(data)).url
+            except StoreError as error:
+                errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+                raise typer.Exit(2) from None
+        settings = Settings(
+            host=host,
+            port=port,
+            store_url=redis,
+            namespace=namespace,
+            default_deadline_ms=default_deadline_ms,
+            max_request_ms=max_request_ms,
+            threads=threads,
+            surfaces=dict.fromkeys(repeats_on, True),
+        )
+        code = run(settings, folder, on_ready=lambda bound: typer.echo(f"serving {folder.name} on {host}:{bound}"))
+    raise typer.Exit(code)

@@ -1,0 +1,73 @@
+"""The serving code without a network: what `evaluate` asks, and what answers the golden requests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self
+
+from core.query import Request
+from core.types import Tier, UserState
+from server.deadline import Deadline
+from server.fan_out import WorkPool
+from server.ladder import Ascent
+from server.loader import load_bundle
+from server.pipeline import Pipeline
+from server.settings import Settings
+from server.user_store import MemoryUserStore
+from server.warm_up import record_golden
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from core.bundle import Bundle
+    from core.types import Recommendation
+
+GOLDEN_LIMIT = 10
+GOLDEN_HISTORIES = (0, 1, 3, 10)
+_HOUR_S = 3600.0
+
+
+class InProcess:
+    """A bundle behind the real pipeline, driven without gRPC, store and deadline (``offline.evaluate.Served``)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bundle: Bundle = load_bundle(folder)
+        self._loop = asyncio.new_event_loop()
+        self._work = WorkPool(threads=1, slots=4)
+        store = MemoryUserStore(self.bundle.manifest.seen_types)
+        self._pipeline = Pipeline(self.bundle, store, self._work, Settings())
+
+    def recommend(self, request: Request, user: UserState, now_s: float, max_tier: Tier) -> Recommendation:
+        """The pipeline's answer from ``max_tier`` or the best rung below, however long it takes."""
+        ascent = Ascent(Deadline.never(), max_tier)
+        return self._loop.run_until_complete(self._pipeline.answer(request, user, ascent, now_s=now_s))
+
+    def golden(self) -> tuple[dict[str, Any], ...]:
+        """Requests of a newcomer and of users who had popular items, with this bundle's answers."""
+        bundle = self.bundle
+        request = Request(user_id="golden", limit=max(GOLDEN_HISTORIES))
+        newcomer = self.recommend(request, UserState(), bundle.manifest.as_of_s, Tier.POPULARITY)
+        popular = [bundle.catalogue.ids[row] for row in newcomer.rows]
+        event_type = next(iter(bundle.manifest.event_types), "")
+        histories = [
+            [(item_id, event_type, n * _HOUR_S) for n, item_id in enumerate(popular[:h])] for h in GOLDEN_HISTORIES
+        ]
+        return tuple(
+            self._loop.run_until_complete(record_golden(self._pipeline, history, GOLDEN_LIMIT)) for history in histories
+        )
+
+    def close(self) -> None:
+        """End the threads."""
+        self._work.close()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        """The served bundle."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
