@@ -53,7 +53,11 @@ class Engine(ABC):
 
     Attributes:
         folder: a temporary folder, removed with everything in it by ``close``.
+
+        unreadable: what the backend raises when the bytes of a file are not what its format promises.
     """
+
+    unreadable: tuple[type[Exception], ...] = ()
 
     def __init__(self, backend: Any, folder: tempfile.TemporaryDirectory[str]) -> None:
         """Own ``backend`` and ``folder`` until ``close``."""
@@ -125,11 +129,14 @@ class Engine(ABC):
 
 class _DuckDB(Engine):
     def __init__(self, memory: str, threads: int | None, folder: Path | None) -> None:
+        import duckdb
+
         temporary = tempfile.TemporaryDirectory(prefix="terrace-", dir=folder)
         settings: dict[str, Any] = {"memory_limit": memory, "temp_directory": temporary.name}
         if threads is not None:
             settings["threads"] = threads
         super().__init__(ibis.duckdb.connect(**settings), temporary)
+        self.unreadable = (duckdb.InvalidInputException, duckdb.IOException)
 
     def read(self, files: Sequence[Path], columns: Mapping[str, str], instants: Collection[str] = ()) -> ibis.Table:
         import pyarrow.parquet as pq

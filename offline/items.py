@@ -17,6 +17,7 @@ from offline.report import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -101,7 +102,7 @@ class _Reader:
             else Finding("torn item row", entry.count, "dropped", "too many or too few columns", entry.example)
             for entry in source.unreadable
         ]
-        tables = [pq.read_table(file) for file in source.parquet]
+        tables = [_whole(file) for file in source.parquet]
         orders = [(index << ORDER_BITS) + np.arange(len(table), dtype=np.int64) for index, table in enumerate(tables)]
         self.table = pa.concat_tables(tables, promote_options="permissive")
         self.order: NDArray[np.int64] = np.concatenate(orders)
@@ -196,6 +197,15 @@ class _Reader:
                 codes = pc.index_in(values, pa.array(distinct, pa.string())).fill_null(-1)
                 found[name] = (np.asarray(codes.to_numpy(), np.int32), tuple(distinct))
         return found
+
+
+def _whole(file: Path) -> pa.Table:
+    try:
+        table = pq.read_table(file)
+        table.validate(full=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{file}: the file is damaged ({error}); write it again") from error
+    return table
 
 
 def unknown_unit(source: Source, ours: str, low: int, high: int) -> str:

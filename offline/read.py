@@ -109,13 +109,11 @@ def read_dataset(
     item_source = None if items is None else open_items(items, mapping, engine.folder)
     _check_used(mapping, event_source, item_source)
     known = None if item_source is None else read_items(item_source)
-    found = read_events(
-        event_source,
-        engine,
-        None if known is None else list(known.catalogue.ids),
-        weights,
-        time.time() if now_s is None else now_s,
-    )
+    item_ids = None if known is None else list(known.catalogue.ids)
+    try:
+        found = read_events(event_source, engine, item_ids, weights, time.time() if now_s is None else now_s)
+    except engine.unreadable as error:
+        raise InputError(f"{events}: a file is damaged ({error}); write it again") from error
     if known is None:
         known = bare_items(found.item_ids)
     if seen_types is None:

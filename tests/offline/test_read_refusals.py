@@ -111,6 +111,26 @@ def test_a_broken_parquet_file_is_named(engine: Engine, tmp_path: Path, content:
     assert "e.parquet" in refusal(engine, write(tmp_path / "e.parquet", content))
 
 
+def test_text_in_parquet_that_is_not_utf8_is_refused(engine: Engine, tmp_path: Path, events: Path) -> None:
+    broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"i\xff"], pa.binary()).buffers())
+    pq.write_table(pa.table({"item_id": broken}), tmp_path / "items.parquet")
+    assert "items.parquet: the file is damaged" in refusal(engine, events, tmp_path / "items.parquet")
+    columns = {"user_id": broken, "item_id": ["i"], "timestamp": [1_700_000_000]}
+    pq.write_table(pa.table(columns), tmp_path / "events.parquet")
+    assert "events.parquet: a file is damaged" in refusal(engine, tmp_path / "events.parquet")
+
+
+def test_parquet_with_a_page_overwritten_is_refused(engine: Engine, tmp_path: Path) -> None:
+    users = [f"user {n * n}" for n in range(5000)]
+    columns = {"user_id": users, "item_id": users, "timestamp": [1_700_000_000] * 5000}
+    path = tmp_path / "e.parquet"
+    pq.write_table(pa.table(columns), path)
+    content = bytearray(path.read_bytes())
+    content[1000:9000] = bytes(8000)
+    path.write_bytes(content)
+    assert "e.parquet: a file is damaged" in refusal(engine, path)
+
+
 def test_a_broken_gzip_file_is_named(engine: Engine, tmp_path: Path) -> None:
     whole = gzip.compress(f"{HEAD}\n{ROW}\n".encode() * 50)
     assert "e.csv.gz" in refusal(engine, write(tmp_path / "e.csv.gz", whole[:-12]))
