@@ -21,7 +21,7 @@ DEFAULT_WEIGHTS = {
     "watch": 1.0,
     "listen": 1.0,
     "read": 1.0,
-    "checkin": 1.0,
+    "checkin": 1.0,  # codespell:ignore checkin
     "check_in": 1.0,
     "rating": 1.0,
     "rate": 1.0,

@@ -63,7 +63,7 @@ DEPARTMENTS: dict[str, tuple[Kind, ...]] = {
         Kind("light bulb", "Living", 8, "filament,opal,dimmable", "", 120, 0, "Warm white, as bright as the old sixty watts.", "E14,E27,GU10"),
     ),
     "Kitchen": (
-        Kind("espresso machine", "Coffee", 349, "steel,compact,lever", "coffee beans,milk jug", 0, 345, "Hot in three minutes, with a wand that steams milk for two."),
+        Kind("espresso machine", "Coffee", 349, "steel,compact,lever", "coffee beans,milk jug", 0, 345, "Hot in three minutes, with a wand for the milk of two cups."),
         Kind("milk jug", "Coffee", 22, "steel,enamel,stoneware", "", 0, 345, "A spout that pours a fine line."),
         Kind("hand grinder", "Coffee", 69, "steel,walnut,ceramic", "coffee beans", 0, 345, "Forty clicks from espresso to French press."),
         Kind("coffee beans", "Coffee", 14, "Ethiopian,Colombian,dark roast", "", 21, 0, "Roasted on Tuesday, sent on Wednesday.", "250 g,500 g,1 kg"),
