@@ -23,5 +23,5 @@ def load_strings(stem: Path) -> list[str]:
     """Read what ``save_strings`` wrote."""
     ends = np.load(stem.with_name(stem.name + ".ends.npy"), allow_pickle=False).tolist()
     blob = np.load(stem.with_name(stem.name + ".bytes.npy"), allow_pickle=False).tobytes()
-    starts = [0, *ends[:-1]]
+    starts = [0, *ends][: len(ends)]
     return [blob[a:b].decode() for a, b in zip(starts, ends, strict=True)]

@@ -15,7 +15,8 @@ from ranking.export import export_tower, save_model
 from ranking.features import Features, SourceScale
 from ranking.onnx_scorer import OnnxUserEncoder
 from ranking.ranker import RankerResult, RankerSettings, RankingData, train_ranker
-from ranking.tower import TowerQuestions, TowerResult, TowerSettings, train_tower
+from ranking.tower import TowerResult, train_tower
+from ranking.tower_run import TowerQuestions, TowerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
