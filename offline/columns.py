@@ -12,14 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from offline.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
-
-
-class InputError(Exception):
-    """Something about the input; the message names file, column and row and says what to do."""
 
 
 class Kind(StrEnum):

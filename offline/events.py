@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import ibis
 import pyarrow as pa
 
-from offline.columns import EARLIEST_US, END_YEAR, FIRST_YEAR, LATEST_US, InputError, microseconds_per
+from offline.columns import EARLIEST_US, END_YEAR, FIRST_YEAR, LATEST_US, microseconds_per
+from offline.errors import InputError
 from offline.items import unknown_unit
 from offline.report import DEFAULT_WEIGHTS, Finding, plain
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from offline.columns import EVENT_COLUMNS, ITEM_COLUMNS, InputError, Kind, is_text, resolve
+from offline.columns import EVENT_COLUMNS, ITEM_COLUMNS, Kind, is_text, resolve
 from offline.engine import ORDER_BITS
+from offline.errors import InputError
 from offline.text_files import convert, csv_schema, line_of
 
 if TYPE_CHECKING:

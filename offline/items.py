@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.catalogue import Catalogue
-from offline.columns import ITEM_COLUMNS, InputError, microseconds_per
+from offline.columns import ITEM_COLUMNS, microseconds_per
 from offline.engine import ORDER_BITS
+from offline.errors import InputError
 from offline.report import Finding
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from offline.columns import InputError, check_mapping
+from offline.columns import check_mapping
+from offline.errors import InputError
 from offline.events import read_events
 from offline.files import open_events, open_items
 from offline.items import bare_items, read_items

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from offline.columns import InputError, Kind, holds_integers, is_text, parse
+from offline.columns import Kind, holds_integers, is_text, parse
+from offline.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

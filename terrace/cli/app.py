@@ -7,6 +7,7 @@ import sys
 import typer
 
 from core.manifest import BundleError
+from offline.errors import InputError
 from terrace.cli import ask, build, bundle, demo, ingest, serve
 from terrace.cli.output import errors
 
@@ -44,15 +45,6 @@ def main() -> None:
     """Run the command line; what the user can mend is one message and exit code 2, never a traceback."""
     try:
         app()
-    except (BundleError, _input_error()) as error:
+    except (BundleError, InputError) as error:
         errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(BAD_INPUT)
-
-
-def _input_error() -> type[Exception]:
-    # The serving image has no offline part; there its errors cannot happen.
-    try:
-        from offline.read import InputError
-    except ModuleNotFoundError:
-        return BundleError
-    return InputError
