@@ -63,8 +63,7 @@ def run(
         load: opens the bundle.
 
     Returns:
-        0 after a clean drain; 2 when the bundle cannot be used or the port not be taken, which is said on
-        standard error.
+        0 after a clean drain; 2 when bundle, port or store URL cannot be used, which is said on standard error.
     """
     try:
         uvloop.run(serve(settings, bundle_folder, on_ready, load))
@@ -86,7 +85,7 @@ async def serve(
 
     Raises:
         BundleError: the bundle cannot be used.
-        ServeError: the port cannot be taken.
+        ServeError: the port cannot be taken, or the store's URL is none.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -145,6 +144,9 @@ def _open_store(settings: Settings, bundle: Bundle) -> UserStore:
     seen_types = bundle.manifest.seen_types
     if settings.store_url is None:
         return MemoryUserStore(seen_types)
-    return RedisUserStore(
-        settings.store_url, settings.namespace, seen_types, max_connections=settings.store_connections
-    )
+    try:
+        return RedisUserStore(
+            settings.store_url, settings.namespace, seen_types, max_connections=settings.store_connections
+        )
+    except ValueError:  # not repeated: a store URL may hold a password
+        raise ServeError("the store URL must start with redis://, rediss:// or unix://") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,8 @@ from core.query import Request, build_query
 from core.types import Reason, Tier, UserEvent, UserState
 from server.deadline import Deadline
 from server.fan_out import WorkPool
+from server.ladder import Ascent
 from server.pipeline import Pipeline
-from server.replay import Replay
 from server.settings import Settings
 from server.user_store import MemoryUserStore
 from tests.server import toy
@@ -61,17 +62,32 @@ states = st.builds(
 )
 
 
+class Replay:
+    """The pipeline without a deadline, from synchronous code: Hypothesis drives no coroutines."""
+
+    def __init__(self, work: WorkPool, runner: asyncio.Runner) -> None:
+        self.bundle = toy.bundle()
+        self._runner = runner
+        self._pipeline = Pipeline(self.bundle, MemoryUserStore(()), work, Settings())
+
+    def recommend(self, request: Request, user: UserState, ceiling: Tier) -> Recommendation:
+        ascent = Ascent(Deadline.never(), ceiling)
+        return self._runner.run(self._pipeline.answer(request, user, ascent, now_s=NOW_S))
+
+
 @pytest.fixture(scope="module")
 def replay() -> Iterator[Replay]:
-    with Replay(toy.bundle()) as served:
-        yield served
+    work = WorkPool(threads=1, slots=4)
+    with asyncio.Runner() as runner:
+        yield Replay(work, runner)
+    work.close()
 
 
 @given(request=requests, state=states, ceiling=st.sampled_from([Tier.POPULARITY, Tier.CF, Tier.DEEP]))
 def test_every_answer_is_unique_allowed_finite_and_as_long_as_can_be(
     replay: Replay, request: Request, state: UserState, ceiling: Tier
 ) -> None:
-    answer = replay.recommend(request, state, NOW_S, ceiling)
+    answer = replay.recommend(request, state, ceiling)
 
     query = build_query(replay.bundle, request, state, NOW_S)
     allowed = query.allows(np.arange(toy.ITEMS, dtype=np.int32))
