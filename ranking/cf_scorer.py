@@ -59,7 +59,7 @@ class CfParams:
 
         trend_epsilon: added to the share of the most popular item before the logarithm, > 0.
 
-        trend_half_life_days: days in which an event loses half of its weight.
+        trend_half_life_days: days in which an event loses half of its weight; None = never.
 
         trend_first_only: count only the first event of each user with each item.
     """
@@ -67,7 +67,7 @@ class CfParams:
     sources: Mapping[str, SourceTerm]
     trend_weight: float = 0.5
     trend_epsilon: float = 0.005
-    trend_half_life_days: float = 7.0
+    trend_half_life_days: float | None = 7.0
     trend_first_only: bool = True
 
     @classmethod
@@ -81,7 +81,9 @@ class CfParams:
         rest = {name: value for name, value in values.items() if name != "sources"}
         sources = {name: SourceTerm(**term) for name, term in values["sources"].items()}
         params = cls(sources=sources, **rest)
-        positive = {"trend_epsilon": params.trend_epsilon, "trend_half_life_days": params.trend_half_life_days}
+        positive = {"trend_epsilon": params.trend_epsilon}
+        if params.trend_half_life_days is not None:
+            positive["trend_half_life_days"] = params.trend_half_life_days
         for name, term in sources.items():
             positive |= {f"sources.{name}.scale": term.scale, f"sources.{name}.epsilon": term.epsilon}
         for name, number in positive.items():
@@ -139,7 +141,7 @@ class CfScorer:
             params = CfParams.of(json.loads(path.read_text(encoding="utf-8")))
             path = folder / _TREND
             trend = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(f"{path}: not readable as CF scorer ({error}). Build the bundle again") from error
         if trend.shape != (n_items,) or trend.dtype != np.float32 or not np.isfinite(trend).all():
             raise BundleError(f"{path}: {trend.dtype} {trend.shape}, finite float32 ({n_items},) expected. Build again")

@@ -80,7 +80,7 @@ def export_tower(path: Path, tower: UserTower, item_vectors: Vector) -> None:
         return {
             "history_vectors": item_vectors[rng.integers(0, len(item_vectors), h)],
             "history_types": rng.integers(0, n_types + 1, h),
-            "history_ages": np.geomspace(1, 1e8, h, dtype=np.float32),
+            "history_ages": np.linspace(0, 1e6, h, dtype=np.float32),
         }
 
     module = ServedTower(tower.eval())
@@ -103,7 +103,7 @@ def export_ranker(
 
     def pool(n: int, features: Vector | None = None) -> dict[str, NDArray[Any]]:
         return {
-            "user_vector": rng.normal(size=width).astype(np.float32),
+            "user_vector": rng.normal(size=(width,)).astype(np.float32),
             "item_vectors": item_vectors[rng.integers(0, len(item_vectors), n)],
             "features": rng.normal(size=(n, n_features)).astype(np.float32) if features is None else features,
         }

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from core.manifest import BundleError
+from core.query import MAX_HISTORY
 from ranking.sequences import SECONDS_PER_DAY, TREND_FLOOR
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.catalogue import Catalogue
-    from core.types import Pool, Query, Scores
+    from core.types import Pool, Query, Rows, Scores, Vector
     from ranking.sequences import Sequences
 
 HALF_LIVES_DAYS: tuple[float | None, ...] = (3.0, 7.0, 14.0, 30.0, 90.0, None)
@@ -45,7 +46,9 @@ _CROSS_FEATURES = (
     "in_history_recency",
     "content_cosine",
 )
-_RECENCY = 0.9
+_PRICE = _ITEM_FEATURES.index("price")
+_FADING = (0.95 ** np.arange(MAX_HISTORY)).astype(np.float32)
+_LEAST_SCORE = np.float32(1e-30)
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,6 @@ class SourceScale:
         low, high = np.quantile(np.log(proposed) if logarithm else proposed, (0.001, 0.999))
         return cls(logarithm, float(low), float(high))
 
-    def apply(self, scores: Scores) -> Scores:
-        """[n] features of scores [n]; finite whatever comes in."""
-        if self.logarithm:
-            scores = np.log(np.fmax(scores, np.float32(1e-30)))
-        return np.fmin(np.fmax(scores, np.float32(self.low)), np.float32(self.high))
-
 
 class Features:
     """Turns a pool into a matrix; pure and thread-safe."""
@@ -88,28 +85,32 @@ class Features:
         self,
         scales: dict[str, SourceScale],
         static: Scores,
-        price: Scores,
         categories: NDArray[np.int32],
-        content: NDArray[np.floating] | None,
+        n_categories: int,
+        content: Vector | None,
     ) -> None:
         """Keep what a request needs.
 
         Args:
             scales: by source, in the pool's order.
             static: [items, s] features that do not depend on the question.
-            price: [items] natural logarithm of the price, NaN = unknown.
-            categories: [items, k] categories of each item, filled up with the number of categories.
+            categories: [k, items] categories of each item, filled up with the number of categories.
+            n_categories: categories there are.
             content: [items, c] unit vectors of the items' texts, zeros where there is none; None = no texts.
         """
         self.scales = scales
         self.names: tuple[str, ...] = (
-            *(name for source in scales for name in (f"score_{source}", f"proposed_{source}")),
+            *(f"score_{source}" for source in scales),
+            *(f"proposed_{source}" for source in scales),
             *_ITEM_FEATURES,
             *_QUERY_FEATURES,
             *_CROSS_FEATURES,
         )
-        self._static, self._price, self._categories, self._content = static, price, categories, content
-        self._n_categories = int(categories.max(initial=0))
+        self._static, self._categories, self._content = static, categories, content
+        self._low = np.array([scale.low for scale in scales.values()], np.float32)
+        self._high = np.array([scale.high for scale in scales.values()], np.float32)
+        self._logarithm = np.array([scale.logarithm for scale in scales.values()], np.bool_)
+        self._n_categories = n_categories
 
     @classmethod
     def build(
@@ -139,10 +140,10 @@ class Features:
         age_days = np.maximum(as_of_s - born, 0) / SECONDS_PER_DAY
         columns += [np.log1p(np.where(known, age_days, 0)), known.astype(np.float64)]
         priced = catalogue.price > 0
-        price = np.log(np.where(priced, catalogue.price, np.nan)).astype(np.float32)
-        columns += [np.where(priced, price, 0).astype(np.float64), priced.astype(np.float64)]
+        columns += [np.log(np.where(priced, catalogue.price, 1)).astype(np.float64), priced.astype(np.float64)]
         static = np.stack(columns, axis=1).astype(np.float32)
-        return cls(scales, static, price, _padded_categories(catalogue), content)
+        vectors = None if content is None else np.ascontiguousarray(content, np.float32)
+        return cls(scales, static, _padded_categories(catalogue), len(catalogue.category_names), vectors)
 
     def compute(self, query: Query, pool: Pool) -> Scores:
         """[n, len(names)] finite features in the pool's order.
@@ -154,56 +155,63 @@ class Features:
             raise ValueError(f"the pool has sources {pool.sources}, the ranker knows {tuple(self.scales)}")
         rows = pool.rows
         out = np.empty((len(rows), len(self.names)), np.float32)
-        for i, scale in enumerate(self.scales.values()):
-            scores = pool.source_scores[:, i]
-            out[:, 2 * i] = scale.apply(scores)
-            out[:, 2 * i + 1] = scores == scores  # noqa: PLR0124 - false for NaN, half the time of isnan
-        at = 2 * len(self.scales)
-        out[:, at : at + len(_ITEM_FEATURES)] = self._static[rows]
+        width = len(self.scales)
+        scores = pool.source_scores
+        logarithms = np.log(np.fmax(scores, _LEAST_SCORE))
+        scores = np.where(self._logarithm & (scores == scores), logarithms, scores)  # noqa: PLR0124 - not NaN
+        out[:, :width] = np.fmin(np.fmax(scores, self._low), self._high)
+        out[:, width : 2 * width] = scores == scores  # noqa: PLR0124 - not NaN
+        at = 2 * width
+        items = self._static.take(rows, axis=0)
+        out[:, at : at + len(_ITEM_FEATURES)] = items
         at += len(_ITEM_FEATURES)
         out[:, at : at + len(_QUERY_FEATURES)] = _query_features(query)
         at += len(_QUERY_FEATURES)
         out[:, at] = pool.prior
         out[:, at + 1 :] = 0
         if len(query.history):
-            self._cross(query, rows, out[:, at + 1 :])
+            self._cross(query, rows, items, out[:, at + 1 :])
         return out
 
-    def _cross(self, query: Query, rows: NDArray[np.int32], out: Scores) -> None:
-        """Fill what relates row and history, [n, 5]."""
+    def _cross(self, query: Query, rows: Rows, items: Scores, out: Scores) -> None:
+        """Fill what relates row and history, [n, 5], from the rows' static features ``items`` [n, s]."""
         history = query.history
-        weight = query.history_weight * np.float32(_RECENCY) ** np.arange(len(history), dtype=np.float32)
+        weight = query.history_weight * _FADING[: len(history)]
         weight /= weight.sum()
-        paid = self._price[history]
-        priced = paid == paid  # noqa: PLR0124 - not NaN
-        if priced.any():
-            mean = float((weight[priced] * paid[priced]).sum() / weight[priced].sum())
-            out[:, 0] = np.nan_to_num(self._price[rows] - np.float32(mean))
+        paid, priced = self._static[history, _PRICE], self._static[history, _PRICE + 1]
+        certain = float(weight @ priced)
+        if certain > 0:
+            mean = np.float32(float(weight @ paid) / certain)
+            out[:, 0] = items[:, _PRICE] - mean * items[:, _PRICE + 1]
         if self._n_categories:
-            profile = np.bincount(
-                self._categories[history].ravel(),
-                np.repeat(weight, self._categories.shape[1]),
-                minlength=self._n_categories + 1,
-            ).astype(np.float32)
+            codes = self._categories[:, history]
+            profile = np.bincount(codes.ravel(), np.tile(weight, len(codes)), minlength=self._n_categories + 1)
             profile[self._n_categories] = 0
-            out[:, 1] = profile[self._categories[rows]].max(axis=1)
-        same = (rows[:, None] == history).astype(np.float32)
-        out[:, 2] = same.sum(axis=1)
-        out[:, 3] = same @ weight
+            out[:, 1] = profile.take(self._categories.take(rows, axis=1)).max(axis=0)
+        order = np.argsort(history, kind="stable")
+        ordered = history[order]
+        first, last = ordered.searchsorted(rows), ordered.searchsorted(rows, side="right")
+        total = np.concatenate([[0], np.cumsum(weight[order], dtype=np.float64)])
+        out[:, 2] = last - first
+        out[:, 3] = total[last] - total[first]
         if self._content is not None:
-            taste = weight @ self._content[history].astype(np.float32)
+            taste = weight @ self._content[history]
             length = float(np.sqrt(taste @ taste))
             if length > 0:
-                out[:, 4] = self._content[rows] @ (taste / np.float32(length))
+                out[:, 4] = self._content.take(rows, axis=0) @ (taste / np.float32(length))
 
     def save(self, folder: Path) -> None:
-        """Write ``features.json`` and ``features.npz`` into ``folder``, which exists."""
-        described = {"names": self.names, "scales": {name: asdict(scale) for name, scale in self.scales.items()}}
+        """Write ``features.json`` and one ``.npy`` for each array into ``folder``, which exists."""
+        described = {
+            "names": self.names,
+            "categories": self._n_categories,
+            "scales": {name: asdict(scale) for name, scale in self.scales.items()},
+        }
         (folder / "features.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
-        arrays: dict[str, Any] = {"static": self._static, "price": self._price, "categories": self._categories}
-        if self._content is not None:
-            arrays["content"] = self._content
-        np.savez(folder / "features.npz", **arrays)
+        arrays = {"static": self._static, "categories": self._categories, "content": self._content}
+        for name, array in arrays.items():
+            if array is not None:
+                np.save(folder / f"{name}.npy", array)
 
     @classmethod
     def load(cls, folder: Path, n_items: int) -> Self:
@@ -216,16 +224,19 @@ class Features:
         try:
             described = json.loads(path.read_text(encoding="utf-8"))
             scales = {name: SourceScale(**scale) for name, scale in described["scales"].items()}
-            path = folder / "features.npz"
-            with np.load(path, allow_pickle=False) as arrays:
-                content = arrays.get("content")
-                features = cls(scales, arrays["static"], arrays["price"], arrays["categories"], content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            path = folder / "static.npy"
+            static = np.load(path, allow_pickle=False)
+            path = folder / "categories.npy"
+            categories = np.load(path, allow_pickle=False)
+            path = folder / "content.npy"
+            content = np.load(path, allow_pickle=False) if path.exists() else None
+            features = cls(scales, static, categories, described["categories"], content)
+        except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(f"{path}: not readable as features ({error}). Build the bundle again") from error
         if features.names != tuple(described["names"]):
             raise BundleError(f"{folder / 'features.json'}: another version's features. Build the bundle again")
-        if len(features._static) != n_items:
-            raise BundleError(f"{path}: {len(features._static)} items, the catalogue has {n_items}. Build again")
+        if len(static) != n_items:
+            raise BundleError(f"{folder / 'static.npy'}: {len(static)} items, the catalogue has {n_items}. Build again")
         return features
 
 
@@ -250,14 +261,14 @@ def _query_features(query: Query) -> Scores:
 
 
 def _padded_categories(catalogue: Catalogue) -> NDArray[np.int32]:
-    """[items, k] categories of each item, of more than eight the rarest, filled up with the number of categories."""
+    """[k, items] categories of each item, of more than eight the rarest, filled up with the number of categories."""
     ptr, index = catalogue.category_ptr, catalogue.category_idx
     owner = np.repeat(np.arange(len(catalogue)), np.diff(ptr))
     frequency = np.bincount(index, minlength=len(catalogue.category_names))
     order = np.lexsort((index, frequency[index], owner))
     position = np.arange(len(index)) - ptr[owner]
     width = min(int(np.diff(ptr).max(initial=0)), _MAX_CATEGORIES)
-    padded = np.full((len(catalogue), max(width, 1)), len(catalogue.category_names), np.int32)
+    padded = np.full((max(width, 1), len(catalogue)), len(catalogue.category_names), np.int32)
     keep = position < width
-    padded[owner[keep], position[keep]] = index[order][keep]
+    padded[position[keep], owner[keep]] = index[order][keep]
     return padded

@@ -142,9 +142,13 @@ class Ranker(nn.Module):
 
     The vectors enter by rotation-invariant figures alone (dot product, lengths, cosine), because the
     ranker is trained with the vectors of an earlier cut and used with those of the release.
+
+    It starts as the order of one feature, the prior, and learns where to depart from it.
     """
 
-    def __init__(self, n_features: int, hidden: Sequence[int] = (128, 64), dropout: float = 0.1) -> None:
+    def __init__(
+        self, n_features: int, hidden: Sequence[int] = (128, 64), dropout: float = 0.1, *, prior: int | None = None
+    ) -> None:
         super().__init__()
         n = n_features + INTERACTIONS
         self.register_buffer("mean", torch.zeros(n))
@@ -155,6 +159,11 @@ class Ranker(nn.Module):
         self.deep = nn.Sequential(*layers)
         self.out = nn.Linear(hidden[-1], 1)
         self.wide = nn.Linear(n, 1)
+        nn.init.zeros_(self.wide.weight)
+        if prior is not None:
+            nn.init.zeros_(self.out.weight)
+            with torch.no_grad():
+                self.wide.weight[0, prior] = 1.0
         self.mean: Tensor
         self.scale: Tensor
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 
 from core.manifest import BundleError
-from core.types import Stopped
+from core.types import NO_SCORES, Stopped
 from ranking.features import Features
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class OnnxScorer:
         Raises:
             Stopped: ``stop`` was set before the run ended.
         """
+        if not len(pool):
+            return NO_SCORES
         user_vector = query.user_vector() if query.user_vector is not None else self._nobody
         inputs = {
             "user_vector": user_vector,

@@ -137,6 +137,7 @@ def train_ranker(
     patience: int = 3,
     time_limit_s: float = math.inf,
     seed: int = 0,
+    prior: int | None = None,
     progress: Callable[[int, int, float, float], None] = _silent,
 ) -> RankerResult:
     """Train with a softmax over each question's pool (ListNet with sampled wrong rows; Cao et al. 2007).
@@ -152,6 +153,7 @@ def train_ranker(
         patience: epochs without a better validation NDCG@20 before stopping.
         time_limit_s: no epoch is started after this wall time, seconds.
         seed: of weights, order and draws; the seeds of an ensemble count up from it.
+        prior: index of the feature whose order the training starts from; None = from noise.
         progress: called after each epoch with seed, epoch, mean loss and validation NDCG@20.
 
     Raises:
@@ -174,7 +176,7 @@ def train_ranker(
     rankers = []
     for number in range(seed, seed + settings.seeds):
         torch.manual_seed(number)
-        ranker = Ranker(inputs.shape[1] - INTERACTIONS, settings.hidden, settings.dropout)
+        ranker = Ranker(inputs.shape[1] - INTERACTIONS, settings.hidden, settings.dropout, prior=prior)
         ranker.mean.copy_(torch.from_numpy(inputs.mean(axis=0)))
         deviation = inputs.std(axis=0)
         ranker.scale.copy_(torch.from_numpy(np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)))

@@ -58,6 +58,8 @@ class TowerSettings:
 
         rate: learning rate.
 
+        item_rate: learning rate of item vectors as a multiple of ``rate``.
+
         decay: weight decay.
 
         negatives: sampled items per step where the catalogue is above 20,000 items.
@@ -76,6 +78,7 @@ class TowerSettings:
     stride: int = 25
     batch: int = 128
     rate: float = 2e-3
+    item_rate: float = 1.0
     decay: float = 0.01
     negatives: int = 4096
 
@@ -125,10 +128,10 @@ class TowerRun:
         self.trained = np.bincount(sequences.items, minlength=n_items) > 0
         self.optimiser = torch.optim.AdamW(
             [
-                {"params": self.tower.parameters(), "weight_decay": settings.decay},
-                {"params": [self.items], "weight_decay": settings.decay},
+                {"params": self.tower.parameters(), "rate": settings.rate},
+                {"params": [self.items], "rate": settings.rate * settings.item_rate},
             ],
-            lr=settings.rate,
+            weight_decay=settings.decay,
             fused=True,
         )
         self.sampled = n_items > _FULL_SOFTMAX_ITEMS
@@ -176,7 +179,7 @@ class TowerRun:
         total = 0.0
         for chosen in batches:
             for group in self.optimiser.param_groups:
-                group["lr"] = self.settings.rate * _schedule(self.step / total_steps, self.step)
+                group["lr"] = group["rate"] * _schedule(self.step / total_steps, self.step)
             self.step += 1
             loss = self._loss(chosen)
             self.optimiser.zero_grad(set_to_none=True)

@@ -1,0 +1,101 @@
+"""What the ranker learns, from how little, and that it learns the same twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ranking.networks import interactions
+from ranking.ranker import RankerSettings, RankingData, ndcg, ndcg_each, predict, train_ranker
+
+SETTINGS = RankerSettings(hidden=(16, 8), questions=8, negatives=20, rate=5e-3, dropout=0.0)
+
+
+def data(seed: int, questions: int = 60, rows: int = 30) -> RankingData:
+    """Right is the row whose second feature is near a half and whose vector is near the user's; feature 0 is the prior."""
+    rng = np.random.default_rng(seed)
+    items = rng.normal(size=(50, 4)).astype(np.float32)
+    users = rng.normal(size=(questions, 4)).astype(np.float32)
+    features = rng.random((questions * rows, 3)).astype(np.float32)
+    chosen = rng.integers(0, 50, questions * rows).astype(np.int32)
+    affinity = (items[chosen] * np.repeat(users, rows, axis=0)).sum(axis=1)
+    truth = (affinity - 8 * np.abs(features[:, 1] - 0.5)).reshape(questions, rows)
+    labels = (truth >= np.sort(truth, axis=1)[:, -2:-1]).ravel().astype(np.float32)
+    ptr = np.arange(questions + 1) * rows
+    return RankingData(ptr, features, labels, np.full(questions, 2), users, chosen, items)
+
+
+def test_it_learns_what_no_single_feature_says() -> None:
+    valid = data(1)
+    result = train_ranker([data(0)], valid, settings=SETTINGS, max_epochs=15)
+    best = max(ndcg(valid, column) for column in valid.inputs().T)
+    assert max(result.metric[0]) > best + 0.05
+
+
+def test_two_trainings_give_the_same_weights() -> None:
+    one, other = (train_ranker([data(0)], data(1), settings=SETTINGS, max_epochs=2, seed=5) for _ in range(2))
+    for left, right in zip(one.ensemble.parameters(), other.ensemble.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_the_best_epoch_is_kept() -> None:
+    valid = data(1)
+    contrary = replace(valid, labels=1 - valid.labels)
+    result = train_ranker([data(0)], contrary, settings=SETTINGS, max_epochs=12, patience=3)
+    (metric,) = result.metric
+    assert result.best_epochs == [int(np.argmax(metric)) + 1]
+    assert len(metric) == result.best_epochs[0] + 3
+    assert ndcg(contrary, predict(result.ensemble.rankers[0], contrary.inputs())) == pytest.approx(max(metric))
+
+
+def test_training_starts_from_the_prior() -> None:
+    part = data(0)
+    slow = replace(SETTINGS, rate=1e-9, decay=0.0)
+    result = train_ranker([part], None, settings=slow, max_epochs=1, prior=0)
+    scores = predict(result.ensemble.rankers[0], part.inputs())
+    np.testing.assert_allclose(ndcg_each(part, scores), ndcg_each(part, part.features[:, 0]))
+
+
+def test_with_few_validation_questions_epochs_are_fixed_and_it_is_said() -> None:
+    result = train_ranker([data(0, questions=5)], data(1, questions=3), settings=SETTINGS)
+    assert "3 validation questions" in result.note
+    assert result.best_epochs == [len(result.metric[0])]
+
+
+def test_an_ensemble_is_the_mean_of_its_seeds() -> None:
+    part = data(0)
+    result = train_ranker([part], None, settings=replace(SETTINGS, seeds=3), max_epochs=1)
+    first = slice(0, 30)
+    with torch.no_grad():
+        found = result.ensemble(
+            torch.from_numpy(part.user_vectors[0]),
+            torch.from_numpy(part.item_vectors[part.items[first]]),
+            torch.from_numpy(part.features[first]),
+        ).numpy()
+    single = [predict(ranker, part.inputs()[first]) for ranker in result.ensemble.rankers]
+    np.testing.assert_allclose(found, np.mean(single, axis=0), atol=1e-5)
+
+
+def test_scores_do_not_change_when_the_vector_space_is_turned() -> None:
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    user, items = rng.normal(size=6), rng.normal(size=(9, 6))
+    one = interactions(torch.from_numpy(user), torch.from_numpy(items))
+    other = interactions(torch.from_numpy(user @ turn), torch.from_numpy(items @ turn))
+    assert torch.allclose(one, other, atol=1e-9)
+
+
+def test_pools_without_an_answer_teach_nothing() -> None:
+    part = data(0)
+    with pytest.raises(ValueError, match="nothing to learn from"):
+        train_ranker([replace(part, labels=np.zeros_like(part.labels))], None, settings=SETTINGS)
+
+
+def test_answers_outside_the_pool_count_as_missed() -> None:
+    part = data(0, questions=1, rows=3)
+    perfect = replace(part, labels=np.array([1, 0, 0], np.float32), relevant=np.array([2]))
+    ideal = 1 + 1 / np.log2(3)
+    assert ndcg(perfect, np.array([3, 2, 1], np.float32)) == pytest.approx(1 / ideal)
