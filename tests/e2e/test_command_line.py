@@ -1,0 +1,136 @@
+"""From a file of events to ranked answers, through the commands a user types."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from offline.shop import generate_shop
+from terrace.cli.demo import server, store
+from terrace.client import Client, Event, Tier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def terrace(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "terrace.cli", *arguments], capture_output=True, text=True, check=False
+    )
+    assert expect == done.returncode, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Events and items of a small generated shop."""
+    events, items = generate_shop(users=260, items=180, events=9_000, days=120, seed=3).write(
+        tmp_path_factory.mktemp("shop")
+    )
+    return str(events), str(items)
+
+
+@pytest.fixture(scope="module")
+def built(files: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Folder of bundles with one bundle, and the figures that its build printed."""
+    bundles = tmp_path_factory.mktemp("bundles")
+    done = terrace("build", "--events", files[0], "--items", files[1], "--bundles", str(bundles), "--json")
+    return bundles, json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def address(
+    built: tuple[Path, dict[str, Any]], files: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A running server with the shop's users in its store."""
+    bundle = next(built[0].iterdir())
+    data = tmp_path_factory.mktemp("store")
+    terrace("ingest", "--events", files[0], "--items", files[1], "--data", str(data))
+    with store(data) as embedded, server(bundle, embedded.url) as where:
+        yield where
+
+
+def test_a_build_measures_every_rung_and_generator(built: tuple[Path, dict[str, Any]]) -> None:
+    """The figures have the documented shape, and intervals hold their means."""
+    figures = built[1]
+    assert set(figures["rungs"]) == {"POPULARITY", "CF", "DEEP"}
+    for rung in figures["rungs"].values():
+        assert rung["ndcg@20"]["low"] <= rung["ndcg@20"]["mean"] <= rung["ndcg@20"]["high"]
+    assert set(figures["differences"]) == {"CF - POPULARITY", "DEEP - CF"}
+    assert set(figures["generators"]) == {"co_occurrence", "ann", "content", "buy_again", "popularity", "union"}
+    assert figures["split"]["questions"] > 20
+
+
+def test_the_bundle_shows_what_is_in_it(built: tuple[Path, dict[str, Any]]) -> None:
+    shown = json.loads(terrace("bundle", "show", str(built[0]), "--json").stdout)
+    assert shown["metrics"] == built[1]
+    assert shown["rungs"] == built[1]["order"]
+    assert len(shown["golden"]) > 0
+    assert "Generators and models" in terrace("bundle", "show", str(built[0])).stdout
+
+
+def test_a_known_user_is_answered_by_the_model_with_reasons(address: str, files: tuple[str, str]) -> None:
+    """The user's own purchases do not come back, and items are explained by the user's history."""
+    events = pq.read_table(files[0], columns=["user_id", "item_id", "event_type"]).to_pydict()
+    users, counts = np.unique(events["user_id"], return_counts=True)
+    user = str(users[counts.argmax()])
+    own = {
+        (i, t) for u, i, t in zip(events["user_id"], events["item_id"], events["event_type"], strict=True) if u == user
+    }
+    with Client(address) as client:
+        answer = client.recommend(user, limit=20, timeout_ms=2000)
+    assert answer.tier is Tier.DEEP
+    assert not answer.skipped
+    assert len(set(answer.item_ids)) == 20
+    assert not set(answer.item_ids) & {i for i, kind in own if kind == "purchase"}
+    assert {i.explained_by for i in answer.items} - {""} <= {i for i, _ in own}
+
+
+def test_a_stranger_with_recent_events_climbs_as_high(address: str, built: tuple[Path, dict[str, Any]]) -> None:
+    """What the caller knows is enough: no store has heard of this user."""
+    shown = json.loads(terrace("bundle", "show", str(built[0]), "--json").stdout)
+    item = shown["golden"][1]["events"][0][0]
+    with Client(address) as client:
+        alone = client.recommend("a-stranger", limit=10, timeout_ms=2000)
+        told = client.recommend("a-stranger", limit=10, recent_events=[Event(item, "view")], timeout_ms=2000)
+    assert alone.tier is Tier.POPULARITY
+    assert alone.skipped[Tier.DEEP] == "no_history"
+    assert told.tier is Tier.DEEP
+    assert alone.item_ids != told.item_ids
+
+
+def test_asking_from_the_command_line(address: str, built: tuple[Path, dict[str, Any]]) -> None:
+    """A table for a person, JSON for a program, a hint when nobody listens."""
+    where = ("--server", address, "--bundles", str(built[0]), "--timeout-ms", "2000")
+    shown = terrace("recommend", "anyone", "-n", "3", *where).stdout
+    assert "tier POPULARITY" in shown
+    answer = json.loads(terrace("recommend", "anyone", "-n", "3", "--json", *where).stdout)
+    assert len(answer["items"]) == 3
+    item = answer["items"][0]["item_id"]
+    similar = json.loads(terrace("similar", item, "-n", "4", "--json", *where).stdout)
+    assert item not in [i["item_id"] for i in similar["items"]]
+    assert len(similar["items"]) == 4
+    nobody = terrace("recommend", "anyone", "--server", "localhost:9", "--timeout-ms", "500", expect=3)
+    assert "Does a server listen on localhost:9?" in nobody.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("build", "--events", "nowhere.parquet"), "nowhere.parquet"),
+        (("serve", "--bundles", "no-bundles-here"), "holds no finished bundle"),
+        (("bundle", "show", "no-bundles-here"), "no such bundle folder"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_message_and_no_traceback(arguments: tuple[str, ...], said: str) -> None:
+    done = terrace(*arguments, expect=2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
