@@ -86,7 +86,7 @@ class Params:
     neighbours: int = 100
     first_only: bool = True
     max_basket: int = 200
-    history: int = 50
+    history: int = 20
     decay: float = 0.7
     session_gap_s: float = 1800.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -113,19 +112,22 @@ class Popularity:
 
     def _stretches(self, query: Query, first: int) -> Iterator[slice | NDArray[np.int32]]:
         """Ranks in ascending order, in growing stretches; of the wanted categories alone if any are wanted."""
-        bounds, size = [0], first
-        while bounds[-1] < len(self.order):
-            bounds.append(bounds[-1] + size)
-            size *= _GROWTH
+        everything = len(self.order)
         codes = query.catalogue.category_code
         wanted = [codes[name] for name in query.filters.categories if name in codes]
         lists = [self.category_ranks[self.category_ptr[c] : self.category_ptr[c + 1]] for c in wanted]
-        for low, high in pairwise(bounds):
+        low, size = 0, first
+        if query.filters.categories:
+            members = sum(map(len, lists))
+            size = first * everything // members if members else everything
+        while low < everything:
+            high = low + size
             if not query.filters.categories:
                 yield slice(low, high)
             elif lists:
                 parts = [ranks[slice(*ranks.searchsorted((low, high)))] for ranks in lists]
                 yield np.unique(np.concatenate(parts))
+            low, size = high, size * _GROWTH
 
     def save(self, folder: Path) -> None:
         """Write four ``.npy`` files."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,3 +40,14 @@ def test_a_generator_of_another_distribution_is_found(tmp_path: Path, monkeypatc
     assert generator_class("seasonal").__name__ == "Seasonal"
     with pytest.raises(LookupError, match="popularity, seasonal"):
         generator_class("autumnal")
+
+
+def test_answering_needs_no_offline_library() -> None:
+    """A serving process loads every generator and never pays for ibis, DuckDB, Arrow, scikit-learn or SciPy."""
+    program = (
+        "import sys; from candidate_gen.registry import generator_class as g;"
+        "[g(n) for n in ('ann', 'buy_again', 'co_occurrence', 'content', 'popularity')];"
+        "print(sorted({'ibis', 'duckdb', 'pyarrow', 'sklearn', 'scipy', 'torch', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
