@@ -1,0 +1,137 @@
+"""CPU time of one DEEP request in ``terrace serve`` over the sum of its parts run bare.
+
+Everything is measured by the CPU clock of the process that does it, over many operations in a row. Rounds take turns
+between the server and the parts, so that a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import redis
+
+from core.events import encode_event
+from loadtests.bare import KEY
+from loadtests.figures import overhead
+from loadtests.processes import Child, Server
+from terrace.v1 import recommendation_pb2 as pb
+from terrace.v1.recommendation_pb2_grpc import RecommendationServiceStub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from loadtests.place import Made, Place
+
+LIMIT = 20
+LEAST_ROWS = 500
+TARGET = 1.35
+TIMEOUT_S = 2.0
+_LOOPS = ("ann", "tower", "ranker", "get")
+
+
+class Asker:
+    """Asks a server for one user after the other over one connection, and looks at every answer.
+
+    Attributes:
+        asked: requests so far.
+
+        others: answers so far that were not DEEP: on a busy machine a stage may be late.
+
+        rows: least and most rows that the model scored for a DEEP answer.
+    """
+
+    def __init__(self, address: str, user_ids: Sequence[str]) -> None:
+        self._channel = grpc.insecure_channel(address)
+        self._stub: Any = RecommendationServiceStub(self._channel)  # type: ignore[no-untyped-call]  # generated
+        self._requests: Iterator[pb.RecommendRequest] = itertools.cycle(
+            [pb.RecommendRequest(user_id=user_id, limit=LIMIT) for user_id in user_ids]
+        )
+        self.asked, self.others, self.rows = 0, 0, (2**31, 0)
+
+    def ask(self) -> pb.RecommendResponse:
+        """The answer for the next user.
+
+        Raises:
+            RuntimeError: it is DEEP, but has another number of items or too few scored rows.
+        """
+        answer: pb.RecommendResponse = self._stub.Recommend(next(self._requests), timeout=TIMEOUT_S)
+        info = answer.info
+        self.asked += 1
+        if info.tier != pb.TIER_DEEP:
+            self.others += 1
+        elif info.scored_rows < LEAST_ROWS or len(answer.items) != LIMIT:
+            raise RuntimeError(f"not the answer that is measured: {len(answer.items)} items, {info}")
+        else:
+            self.rows = min(self.rows[0], info.scored_rows), max(self.rows[1], info.scored_rows)
+        return answer
+
+    def cost_ms(self, server: Child, count: int) -> float:
+        """CPU milliseconds that one request costs the server, over ``count``.
+
+        Raises:
+            RuntimeError: more than one answer in a hundred is not DEEP.
+        """
+        before, start_s = self.others, server.cpu_s()
+        answers = [self.ask() for _ in range(count)]
+        cost_ms = (server.cpu_s() - start_s) / count * 1000
+        if self.others - before > count / 100:
+            last = next(answer for answer in reversed(answers) if answer.info.tier != pb.TIER_DEEP)
+            raise RuntimeError(f"{self.others - before} of {count} answers were not DEEP, such as {last.info}")
+        return cost_ms
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+
+def run(place: Place) -> dict[str, Any]:
+    """Measure; the headline is ``overhead_ratio``."""
+    made = place.asked()
+    rounds, count, warm_up = (2, 50, 10) if place.quick else (3, 2_000, 1_000)
+    with ExitStack() as stack:
+        store_url = stack.enter_context(made.store())
+        server = stack.enter_context(Server(made.bundle, store_url))
+        asker = Asker(server.address, made.users.ids)
+        stack.callback(asker.close)
+        asker.cost_ms(server, warm_up)
+        _store_value(store_url, made)
+        parts = {part: stack.enter_context(_part(part, made, store_url)) for part in _LOOPS}
+        sample = made.folder / "answer.pb"
+        sample.write_bytes(asker.ask().SerializeToString())
+        empty = stack.enter_context(Child("loadtests.bare", "rpc", str(sample)))
+        empty_asker = Asker(empty.ready, made.users.ids)
+        stack.callback(empty_asker.close)
+        empty_asker.cost_ms(empty, warm_up)
+        measured = []
+        for _ in range(rounds):
+            costs = {"server": asker.cost_ms(server, count)}
+            costs |= {part: float(child.ask(str(count))) for part, child in parts.items()}
+            costs["rpc"] = empty_asker.cost_ms(empty, count)
+            measured.append(costs)
+    found = overhead(measured)
+    return {
+        "overhead_ratio": found["ratio"],
+        "overhead_target": TARGET,
+        "overhead_ratios": found["ratios"],
+        "overhead_ms": found["ms"],
+        "overhead_rounds": measured,
+        "overhead_requests_per_round": count,
+        "overhead_scored_rows": asker.rows,
+        "overhead_not_deep_share": asker.others / asker.asked,
+    }
+
+
+def _part(part: str, made: Made, store_url: str) -> Child:
+    given = (store_url,) if part == "get" else (str(made.bundle), str(made.folder))
+    return Child("loadtests.bare", part, *given)
+
+
+def _store_value(store_url: str, made: Made) -> None:
+    """One value of the size of a stored history."""
+    users = made.users
+    events = [encode_event(event) for event in users.events(made.ids)[users.ids[0]]]
+    with redis.Redis.from_url(store_url) as client:
+        client.set(KEY, b"".join(events))

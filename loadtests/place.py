@@ -1,0 +1,72 @@
+"""Where a benchmark works: its bundle, made once, and a store that knows the users."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.catalogue import Catalogue
+from core.manifest import newest_bundle
+from loadtests.users import Users
+from server.embedded_store import EmbeddedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder for bundles and data.
+
+    Attributes:
+        quick: tiny sizes, to see that everything runs; the figures mean nothing.
+    """
+
+    folder: Path
+    quick: bool = False
+
+    def made(self, items: int, users: int) -> Made:
+        """The synthetic bundle of that size, made by a process of its own unless it is there already."""
+        folder = self.folder / f"items-{items}"
+        if not (folder / "bundles").is_dir():
+            sizes = ("--items", str(items), "--users", str(users))
+            subprocess.run([sys.executable, "-m", "loadtests.synthetic", str(folder), *sizes], check=True)  # noqa: S603 - our own command
+        return Made(folder)
+
+    def asked(self) -> Made:
+        """The bundle that requests are measured on: 100,000 items."""
+        return self.made(3_000, 1_000) if self.quick else self.made(100_000, 60_000)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A synthetic bundle and its users."""
+
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        """Its folder."""
+        return newest_bundle(self.folder / "bundles")
+
+    @property
+    def users(self) -> Users:
+        """Who may be asked about."""
+        return Users.load(self.folder)
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Ids of its items."""
+        return Catalogue.load(self.bundle / "catalogue").ids
+
+    @contextmanager
+    def store(self) -> Iterator[str]:
+        """URL of a store of its own that knows the users."""
+        with EmbeddedStore(self.folder / "store") as store:
+            asyncio.run(self.users.fill(store.url, self.ids))
+            yield store.url

@@ -1,0 +1,116 @@
+"""Other processes: started, asked for their CPU time and memory, and ended."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from loadtests.users import NAMESPACE
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_STOP_S = 15.0
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process and all its threads have used, to the nanosecond.
+
+    By the clock that clock_getcpuclockid(3) names; ``/proc/<pid>/stat`` counts in hundredths of a second.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """``VmRSS``, ``RssAnon``, ``RssFile`` and ``VmHWM`` (the peak of ``VmRSS``) of a process in MB of 10^6 bytes."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    found = re.findall(r"^(VmRSS|RssAnon|RssFile|VmHWM):\s+(\d+) kB$", status, re.MULTILINE)
+    return {name: int(kilobytes) * 1024 / 1e6 for name, kilobytes in found}
+
+
+class Child:
+    """A Python process of ours that says one line when it is ready."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        """Start it and wait for that line.
+
+        Args:
+            module: what ``python -m`` runs.
+            arguments: its command line.
+
+        Raises:
+            RuntimeError: it ended before it was ready; what it wrote to standard error has been shown.
+        """
+        self.name = module
+        started_s = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.ready = self.line()
+        self.start_s = time.monotonic() - started_s
+
+    def line(self) -> str:
+        """The next line that it says.
+
+        Raises:
+            RuntimeError: it ended instead.
+        """
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        if not line:
+            raise RuntimeError(f"{self.name} ended with code {self.process.wait()}; it says above why")
+        return line.strip()
+
+    def ask(self, what: str) -> str:
+        """Send a line, wait for one."""
+        if self.process.stdin is not None:
+            self.process.stdin.write(f"{what}\n")
+            self.process.stdin.flush()
+        return self.line()
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far."""
+        return cpu_s(self.process.pid)
+
+    def close(self) -> None:
+        """Ask it to end, and wait."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        """The running process."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        self.close()
+
+
+class Server(Child):
+    """``terrace serve`` on a free port."""
+
+    def __init__(self, bundle: Path, store_url: str, *options: str) -> None:
+        """Start it and wait until it is ready to answer.
+
+        Args:
+            bundle: folder of the bundle.
+            store_url: of the user store.
+            options: more of ``terrace serve``.
+        """
+        where = ("--bundle", str(bundle), "--redis", store_url, "--port", "0", "--namespace", NAMESPACE)
+        super().__init__("terrace.cli", "serve", *where, *options)
+        self.address = self.ready.split()[-1]
