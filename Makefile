@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 GROUP ?= dev
 EVENTS ?=
 ITEMS ?=
-BASE ?= HEAD
+BASE ?= HEAD~1
 
 .PHONY: setup protos check format test test-spark demo serve build bench load clean
 
