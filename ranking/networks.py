@@ -142,13 +142,9 @@ class Ranker(nn.Module):
 
     The vectors enter by rotation-invariant figures alone (dot product, lengths, cosine), because the
     ranker is trained with the vectors of an earlier cut and used with those of the release.
-
-    It starts as the order of one feature, the prior, and learns where to depart from it.
     """
 
-    def __init__(
-        self, n_features: int, hidden: Sequence[int] = (128, 64), dropout: float = 0.1, *, prior: int | None = None
-    ) -> None:
+    def __init__(self, n_features: int, hidden: Sequence[int] = (128, 64), dropout: float = 0.1) -> None:
         super().__init__()
         n = n_features + INTERACTIONS
         self.register_buffer("mean", torch.zeros(n))
@@ -159,11 +155,6 @@ class Ranker(nn.Module):
         self.deep = nn.Sequential(*layers)
         self.out = nn.Linear(hidden[-1], 1)
         self.wide = nn.Linear(n, 1)
-        nn.init.zeros_(self.wide.weight)
-        if prior is not None:
-            nn.init.zeros_(self.out.weight)
-            with torch.no_grad():
-                self.wide.weight[0, prior] = 1.0
         self.mean: Tensor
         self.scale: Tensor
 
@@ -179,17 +170,21 @@ class Ranker(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """The mean of several rankers: of the same data, with other seeds."""
+    """The mean of several rankers (of the same data, with other seeds) plus a share of one feature: the prior.
 
-    def __init__(self, rankers: Sequence[Ranker]) -> None:
+    What the rankers learned from a few windows and what the prior says are wrong in different places.
+    """
+
+    def __init__(self, rankers: Sequence[Ranker], *, prior: int = 0, share: float = 0.0) -> None:
         super().__init__()
         self.rankers = nn.ModuleList(rankers)
+        self.prior, self.share = prior, share
 
     def forward(self, user_vector: Tensor, item_vectors: Tensor, features: Tensor) -> Tensor:
         """[n] scores from [d], [n, d] and [n, F]."""
         inputs = torch.cat([features, interactions(user_vector, item_vectors)], dim=-1)
         scores = [cast("Ranker", ranker).head(inputs) for ranker in self.rankers]
-        return torch.stack(scores).mean(dim=0)
+        return torch.stack(scores).mean(dim=0) + self.share * features[..., self.prior]
 
 
 def time_bucket(seconds: Tensor) -> Tensor:

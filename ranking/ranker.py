@@ -90,12 +90,12 @@ class RankerSettings:
     """
 
     hidden: tuple[int, ...] = (128, 64)
-    dropout: float = 0.1
+    dropout: float = 0.3
     seeds: int = 1
     questions: int = 32
     negatives: int = 150
-    rate: float = 1e-3
-    decay: float = 0.01
+    rate: float = 5e-4
+    decay: float = 0.1
 
 
 @dataclass
@@ -109,6 +109,8 @@ class RankerResult:
 
         best_epochs: for each seed the epochs that its ranker has had.
 
+        mixed: validation NDCG@20 of the ensemble with its share of the prior; NaN where it was not measured.
+
         note: what was not done and why, in words; empty if all was.
     """
 
@@ -116,12 +118,15 @@ class RankerResult:
     metric: list[list[float]] = field(default_factory=list)
     best_epochs: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    mixed: float = math.nan
     note: str = ""
 
 
 _FEWEST_QUESTIONS = 20
 """With fewer validation questions early stopping would follow noise."""
 _EPOCHS_UNWATCHED = 4
+_SHARES = (0.0, 0.25, 0.5, 1.0)
+"""Of the prior in the final score. On a shop's orders .5 gave +.011 NDCG@20 over the prior, none +.008."""
 
 
 def _silent(seed: int, epoch: int, loss: float, metric: float) -> None:
@@ -153,7 +158,7 @@ def train_ranker(
         patience: epochs without a better validation NDCG@20 before stopping.
         time_limit_s: no epoch is started after this wall time, seconds.
         seed: of weights, order and draws; the seeds of an ensemble count up from it.
-        prior: index of the feature whose order the training starts from; None = from noise.
+        prior: index of the feature that is mixed in, with the share that is best on ``valid``; None = no mixing.
         progress: called after each epoch with seed, epoch, mean loss and validation NDCG@20.
 
     Raises:
@@ -176,37 +181,51 @@ def train_ranker(
     rankers = []
     for number in range(seed, seed + settings.seeds):
         torch.manual_seed(number)
-        ranker = Ranker(inputs.shape[1] - INTERACTIONS, settings.hidden, settings.dropout, prior=prior)
-        ranker.mean.copy_(torch.from_numpy(inputs.mean(axis=0)))
-        deviation = inputs.std(axis=0)
-        ranker.scale.copy_(torch.from_numpy(np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)))
+        ranker = Ranker(inputs.shape[1] - INTERACTIONS, settings.hidden, settings.dropout)
+        _standardise(ranker, inputs)
         optimiser = torch.optim.AdamW(ranker.parameters(), lr=settings.rate, weight_decay=settings.decay)
         rng = np.random.default_rng(number)
         metric: list[float] = []
         best, best_epoch = copy.deepcopy(ranker.state_dict()), 0
         for epoch in range(1, max_epochs + 1):
             loss = _epoch(ranker, optimiser, inputs, labels, groups=groups, settings=settings, rng=rng)
-            value = math.nan
-            if valid is not None and held_out is not None:
-                value = ndcg(valid, predict(ranker, held_out))
+            value = math.nan if valid is None or held_out is None else ndcg(valid, predict(ranker, held_out))
             metric.append(value)
             progress(number, epoch, loss, value)
             if not watched or value > max(metric[:-1], default=-math.inf):
                 best, best_epoch = copy.deepcopy(ranker.state_dict()), epoch
-            elif epoch - best_epoch >= patience:
-                break
-            if time.monotonic() - started > time_limit_s:
-                result.note = (result.note + " " if result.note else "") + f"seed {number} ended by time"
+            if epoch - best_epoch >= patience or time.monotonic() - started > time_limit_s:
                 break
         ranker.load_state_dict(best)
         rankers.append(ranker.eval())
         result.metric.append(metric)
         result.best_epochs.append(best_epoch)
         if time.monotonic() - started > time_limit_s:
+            result.note = f"{result.note} ended by time at seed {number}, epoch {len(metric)}".strip()
             break
-    result.ensemble = Ensemble(rankers).eval()
+    share = 0.0
+    if prior is not None:
+        share = 1.0
+        if watched and valid is not None and held_out is not None:
+            share, result.mixed = _best_share(valid, rankers, held_out, prior)
+    result.ensemble = Ensemble(rankers, prior=prior or 0, share=share).eval()
     result.seconds = time.monotonic() - started
     return result
+
+
+def _standardise(ranker: Ranker, inputs: Scores) -> None:
+    """Give the ranker mean and deviation of its inputs; what never varies has no say."""
+    deviation = inputs.std(axis=0)
+    ranker.mean.copy_(torch.from_numpy(inputs.mean(axis=0)))
+    ranker.scale.copy_(torch.from_numpy(np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)))
+
+
+def _best_share(valid: RankingData, rankers: list[Ranker], inputs: Scores, prior: int) -> tuple[float, float]:
+    """The share of the prior that is best on ``valid``, and what it is worth there."""
+    learned = np.mean([predict(ranker, inputs) for ranker in rankers], axis=0)
+    worth = {share: ndcg(valid, learned + share * valid.features[:, prior]) for share in _SHARES}
+    best = max(worth, key=lambda share: worth[share])
+    return best, worth[best]
 
 
 def _groups(start: NDArray[np.int64], labels: Scores) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

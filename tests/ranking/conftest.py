@@ -26,4 +26,4 @@ def tower(trained: TowerResult) -> UserTower:
 def ensemble() -> Ensemble:
     """Two rankers with random weights."""
     torch.manual_seed(4)
-    return Ensemble([Ranker(len(FEATURES.names), (16, 8)) for _ in range(2)]).eval()
+    return Ensemble([Ranker(len(FEATURES.names), (16, 8)) for _ in range(2)], prior=3, share=0.5).eval()

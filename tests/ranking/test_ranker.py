@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ranking.networks import interactions
-from ranking.ranker import RankerSettings, RankingData, ndcg, ndcg_each, predict, train_ranker
+from ranking.networks import Ranker, interactions
+from ranking.ranker import RankerSettings, RankingData, ndcg, predict, train_ranker
 
 SETTINGS = RankerSettings(hidden=(16, 8), questions=8, negatives=20, rate=5e-3, dropout=0.0)
 
@@ -22,7 +22,7 @@ def data(seed: int, questions: int = 60, rows: int = 30) -> RankingData:
     features = rng.random((questions * rows, 3)).astype(np.float32)
     chosen = rng.integers(0, 50, questions * rows).astype(np.int32)
     affinity = (items[chosen] * np.repeat(users, rows, axis=0)).sum(axis=1)
-    truth = (affinity - 8 * np.abs(features[:, 1] - 0.5)).reshape(questions, rows)
+    truth = (affinity - 14 * np.abs(features[:, 1] - 0.5)).reshape(questions, rows)
     labels = (truth >= np.sort(truth, axis=1)[:, -2:-1]).ravel().astype(np.float32)
     ptr = np.arange(questions + 1) * rows
     return RankingData(ptr, features, labels, np.full(questions, 2), users, chosen, items)
@@ -30,7 +30,7 @@ def data(seed: int, questions: int = 60, rows: int = 30) -> RankingData:
 
 def test_it_learns_what_no_single_feature_says() -> None:
     valid = data(1)
-    result = train_ranker([data(0)], valid, settings=SETTINGS, max_epochs=15)
+    result = train_ranker([data(0, questions=120)], valid, settings=SETTINGS, max_epochs=15)
     best = max(ndcg(valid, column) for column in valid.inputs().T)
     assert max(result.metric[0]) > best + 0.05
 
@@ -51,12 +51,30 @@ def test_the_best_epoch_is_kept() -> None:
     assert ndcg(contrary, predict(result.ensemble.rankers[0], contrary.inputs())) == pytest.approx(max(metric))
 
 
-def test_training_starts_from_the_prior() -> None:
+def test_the_prior_is_mixed_in_as_far_as_it_helps() -> None:
+    """Feature 1 says nothing by itself; an answer-like feature is worth all that may be mixed in."""
+    part, valid = data(0), data(1)
+    useless = train_ranker([part], valid, settings=SETTINGS, max_epochs=8, prior=0)
+    told = replace(valid, features=np.column_stack([30 * valid.labels, valid.features[:, 1:]]).astype(np.float32))
+    useful = train_ranker([part], told, settings=SETTINGS, max_epochs=1, prior=0)
+    assert useless.ensemble.share == 0
+    assert useful.ensemble.share > 0
+    assert useful.mixed > max(useful.metric[0])
+
+
+def test_the_mixed_score_is_the_mean_plus_the_share() -> None:
     part = data(0)
-    slow = replace(SETTINGS, rate=1e-9, decay=0.0)
-    result = train_ranker([part], None, settings=slow, max_epochs=1, prior=0)
-    scores = predict(result.ensemble.rankers[0], part.inputs())
-    np.testing.assert_allclose(ndcg_each(part, scores), ndcg_each(part, part.features[:, 0]))
+    result = train_ranker([part], None, settings=SETTINGS, max_epochs=1, prior=2)
+    first = slice(0, 30)
+    with torch.no_grad():
+        found = result.ensemble(
+            torch.from_numpy(part.user_vectors[0]),
+            torch.from_numpy(part.item_vectors[part.items[first]]),
+            torch.from_numpy(part.features[first]),
+        ).numpy()
+    assert isinstance(result.ensemble.rankers[0], Ranker)
+    expected = predict(result.ensemble.rankers[0], part.inputs()[first]) + part.features[first, 2]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_with_few_validation_questions_epochs_are_fixed_and_it_is_said() -> None:
