@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 
 MAX_CASES = 3_000
 """Questions of one window that the ranker learns from; bounds memory and time of a build."""
-FIRST_EPOCHS = 10
-NEXT_EPOCHS = 2
+FIRST_EPOCHS = 3
+NEXT_EPOCHS = 1
 """Epochs that bring a tower from one cut to the next, on the events up to the later one."""
+RANKER_EPOCHS = 12
+TREND_ITEMS = 20_000
+"""Up to so many items the tower is trained against the whole catalogue, and so can be told of the trend."""
 TOWER_S = 75.0
-RANKER_S = 45.0
+RANKER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,16 @@ class DeepTrainer:
     def __init__(self, world: World, recipe: Recipe, *, seed: int, progress: Progress) -> None:
         """Remember what to train from."""
         self._world, self._recipe, self._seed, self._progress = world, recipe, seed, progress
+        # What a user likes beyond the trend of the day is the tower's business; where time says nothing there is none.
+        trending = recipe.trend_weight > 0 and world.n_items <= TREND_ITEMS
+        self._tower_settings = TowerSettings(
+            new_only=True,
+            answers=4,
+            trend_half_life_days=recipe.trend["half_life_days"] if trending else None,
+            dropout=0.4,
+            decay=0.3,
+            stride=50,
+        )
 
     def train(self, plan: Plan) -> Model | None:
         """The model of a plan; None where the data has no sequence or no question to learn from."""
@@ -94,6 +107,8 @@ class DeepTrainer:
                 [part for part in data if len(part)],
                 valid,
                 settings=RankerSettings(),
+                prior=self._features(held_out.fitted, scales).names.index("prior"),
+                max_epochs=RANKER_EPOCHS,
                 time_limit_s=RANKER_S,
                 seed=self._seed,
                 progress=self._tell_ranker,
@@ -120,7 +135,7 @@ class DeepTrainer:
             known.sequences,
             self._world.n_items,
             len(self._world.data.event_types),
-            settings=TowerSettings(),
+            settings=self._tower_settings,
             valid=valid,
             init=init,
             max_epochs=epochs,
@@ -205,4 +220,4 @@ class DeepTrainer:
 
     def _tell_ranker(self, seed: int, epoch: int, loss: float, metric: float) -> None:
         del seed
-        self._progress("train ranker", epoch, 20, f"loss {loss:.3f} NDCG@20 {metric:.4f}")
+        self._progress("train ranker", epoch, RANKER_EPOCHS, f"loss {loss:.3f} NDCG@20 {metric:.4f}")

@@ -42,7 +42,7 @@ class Plan:
     """The windows of one build, oldest first.
 
     Attributes:
-        train: the ranker learns from pools made at these cuts.
+        train: the ranker learns from pools made at these cuts; they may overlap, but end where ``valid`` begins.
 
         valid: every choice is made here.
 
@@ -67,10 +67,10 @@ def plan_by_time(log: EventLog, horizon_days: float) -> Plan:
     days = min(horizon_days, covered_days / MIN_WINDOWS)
     span = days * DAY_S
 
-    def window(before_end: int) -> Window:
+    def window(before_end: float) -> Window:
         return Window(TimeCut(end - before_end * span), span, None)
 
-    return Plan((window(4), window(3)), window(2), window(1), TimeCut(end), days)
+    return Plan((window(4), window(3.5), window(3)), window(2), window(1), TimeCut(end), days)
 
 
 def plan_by_last_event() -> Plan:
