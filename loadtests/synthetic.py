@@ -216,9 +216,9 @@ def _drawn(inputs: BuildInputs, vectors: Vector, rng: np.random.Generator) -> di
     """Fifty neighbours for nine of ten items, and an index made quickly: all of the size that a build makes."""
     n = len(vectors)
     params = Params(ef_construction=40)
-    index = hnswlib.Index(space="ip", dim=_WIDTH)
+    index = hnswlib.Index(space="ip", dim=_WIDTH + 1)
     index.init_index(n, M=params.m, ef_construction=params.ef_construction, random_seed=7)
-    index.add_items(vectors, np.arange(n))
+    index.add_items(np.pad(vectors, ((0, 0), (0, 1))), np.arange(n))
     return {
         "co_occurrence": CoOccurrence(_random_table(n, rng), CoOccurrenceParams(neighbours=50)),
         "ann": Ann(index, np.arange(n, dtype=np.int32), _WIDTH, params),
