@@ -1,7 +1,8 @@
 """The parts of a DEEP request run bare, each in a process of its own: what any server would have to pay for.
 
-``python -m loadtests.bare PART [BUNDLE USERS | STORE_URL | ANSWER]`` says a line when it is ready, then answers each number n
-on standard input with the CPU milliseconds that one of n more operations took.
+``python -m loadtests.bare PART [BUNDLE USERS | STORE_URL | ANSWER]`` says a line when it is ready, then answers each line
+"n pause" on standard input with the CPU milliseconds that one of n more operations took, with so many seconds of rest, which
+do not count, before each.
 """
 
 from __future__ import annotations
@@ -81,13 +82,18 @@ def computing(part: str, bundle_folder: Path, users: Users) -> Callable[[], obje
 
 
 def repeat(operation: Callable[[], object]) -> None:
-    """Answer counts on standard input until it ends."""
+    """Answer lines on standard input until it ends."""
     _say("ready")
     for line in sys.stdin:
-        start_s = time.process_time()
-        for _ in range(int(line)):
+        count, pause_s = _asked(line)
+        spent_s = 0.0
+        for _ in range(count):
+            if pause_s:
+                time.sleep(pause_s)
+            start_s = time.process_time()
             operation()
-        _say((time.process_time() - start_s) / int(line) * 1000)
+            spent_s += time.process_time() - start_s
+        _say(spent_s / count * 1000)
 
 
 async def get(store_url: str) -> None:
@@ -96,11 +102,21 @@ async def get(store_url: str) -> None:
     await client.get(KEY)
     _say("ready")
     while line := await asyncio.to_thread(sys.stdin.readline):
-        start_s = time.process_time()
-        for _ in range(int(line)):
+        count, pause_s = _asked(line)
+        spent_s = 0.0
+        for _ in range(count):
+            if pause_s:
+                await asyncio.sleep(pause_s)
+            start_s = time.process_time()
             await client.get(KEY)
-        _say((time.process_time() - start_s) / int(line) * 1000)
+            spent_s += time.process_time() - start_s
+        _say(spent_s / count * 1000)
     await client.aclose()
+
+
+def _asked(line: str) -> tuple[int, float]:
+    count, pause_s = line.split()
+    return int(count), float(pause_s)
 
 
 async def echo(answer: pb.RecommendResponse) -> NoReturn:

@@ -1,12 +1,14 @@
 """CPU time of one DEEP request in ``terrace serve`` over the sum of its parts run bare.
 
-Everything is measured by the CPU clock of the process that does it, over many operations in a row. Rounds take turns
-between the server and the parts, so that a busy machine slows both.
+Everything is measured by the CPU clock of the process that does it, over many operations. Rounds take turns between the
+server and the parts, so that a busy machine slows both. The parts run twice: in a row, which keeps the caches warm for
+them as no server has it (``overhead_ratio``), and at the server's pace, once in a request's time (``overhead_paced_ratio``).
 """
 
 from __future__ import annotations
 
 import itertools
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +70,18 @@ class Asker:
             self.rows = min(self.rows[0], info.scored_rows), max(self.rows[1], info.scored_rows)
         return answer
 
-    def cost_ms(self, server: Child, count: int) -> float:
-        """CPU milliseconds that one request costs the server, over ``count``.
+    def cost_ms(self, server: Child, count: int, pause_s: float = 0.0) -> float:
+        """CPU milliseconds that one request costs the server, over ``count`` with a rest before each.
 
         Raises:
             RuntimeError: more than one answer in a hundred is not DEEP.
         """
         before, start_s = self.others, server.cpu_s()
-        answers = [self.ask() for _ in range(count)]
+        answers = []
+        for _ in range(count):
+            if pause_s:
+                time.sleep(pause_s)
+            answers.append(self.ask())
         cost_ms = (server.cpu_s() - start_s) / count * 1000
         if self.others - before > count / 100:
             last = next(answer for answer in reversed(answers) if answer.info.tier != pb.TIER_DEEP)
@@ -90,7 +96,7 @@ class Asker:
 def run(place: Place) -> dict[str, Any]:
     """Measure; the headline is ``overhead_ratio``."""
     made = place.asked()
-    rounds, count, warm_up = (2, 50, 10) if place.quick else (3, 2_000, 1_000)
+    rounds, count, warm_up = (2, 50, 10) if place.quick else (5, 2_000, 1_000)
     with ExitStack() as stack:
         store_url = stack.enter_context(made.store())
         server = stack.enter_context(Server(made.bundle, store_url))
@@ -105,19 +111,26 @@ def run(place: Place) -> dict[str, Any]:
         empty_asker = Asker(empty.ready, made.users.ids)
         stack.callback(empty_asker.close)
         empty_asker.cost_ms(empty, warm_up)
-        measured = []
+        measured: list[dict[str, float]] = []
+        paced: list[dict[str, float]] = []
         for _ in range(rounds):
-            costs = {"server": asker.cost_ms(server, count)}
-            costs |= {part: float(child.ask(str(count))) for part, child in parts.items()}
-            costs["rpc"] = empty_asker.cost_ms(empty, count)
-            measured.append(costs)
-    found = overhead(measured)
+            start_s = time.monotonic()
+            server_ms = asker.cost_ms(server, count)
+            pace_s = (time.monotonic() - start_s) / count
+            for costs, times, pause_s in ((measured, count, 0.0), (paced, count // 4, pace_s)):
+                parts_ms = {part: float(child.ask(f"{times} {pause_s}")) for part, child in parts.items()}
+                rpc_ms = empty_asker.cost_ms(empty, times, pause_s)
+                costs.append({"server": server_ms, **parts_ms, "rpc": rpc_ms})
+    found, at_pace = overhead(measured), overhead(paced)
     return {
         "overhead_ratio": found["ratio"],
         "overhead_target": TARGET,
         "overhead_ratios": found["ratios"],
         "overhead_ms": found["ms"],
         "overhead_rounds": measured,
+        "overhead_paced_ratio": at_pace["ratio"],
+        "overhead_paced_ratios": at_pace["ratios"],
+        "overhead_paced_ms": at_pace["ms"],
         "overhead_requests_per_round": count,
         "overhead_scored_rows": asker.rows,
         "overhead_not_deep_share": asker.others / asker.asked,
