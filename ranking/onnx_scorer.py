@@ -60,7 +60,7 @@ class OnnxUserEncoder:
         (vector,) = self._session.run(
             ["user_vector"],
             {
-                "history_vectors": self._item_vectors[query.history],
+                "history_vectors": self._item_vectors.take(query.history, axis=0),
                 "history_types": query.history_type.astype(np.int64),
                 "history_ages": query.history_age_s,
             },
@@ -110,7 +110,7 @@ class OnnxScorer:
         user_vector = query.user_vector() if query.user_vector is not None else self._nobody
         inputs = {
             "user_vector": user_vector,
-            "item_vectors": self._item_vectors[pool.rows],
+            "item_vectors": self._item_vectors.take(pool.rows, axis=0),
             "features": self._features.compute(query, pool),
         }
         if stop is None:

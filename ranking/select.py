@@ -89,7 +89,7 @@ def explain(query: Query, rows: Rows, item_vectors: Vector | None) -> Rows:
     history = query.history
     if item_vectors is None or not len(history) or not len(rows):
         return np.full(len(rows), NO_ROW, np.int32)
-    affinity = item_vectors[rows] @ item_vectors[history].T
+    affinity = item_vectors.take(rows, axis=0) @ item_vectors.take(history, axis=0).T
     affinity *= _recency(len(history))
     affinity[rows[:, None] == history] = 0  # an item that comes back does not explain itself
     best = affinity.argmax(axis=1)
