@@ -46,6 +46,8 @@ class Bundle:
 
         prior: the CF scorer; its order is the answer of the ``CF`` rung and the order of every pool.
 
+        similar: the CF scorer of ``SimilarItems``: what goes with one item, hardly what is popular.
+
         encoder: user tower; None without a deep rung.
 
         scorer: ranking model; None without a deep rung.
@@ -59,6 +61,7 @@ class Bundle:
     limits: dict[str, int]
     popularity: PopularityFloor
     prior: Scorer
+    similar: Scorer
     manifest: Manifest
     encoder: UserEncoder | None = None
     scorer: InterruptibleScorer | None = None

@@ -32,7 +32,7 @@ from candidate_gen.registry import BuildInputs
 from core.catalogue import Catalogue
 from core.manifest import Manifest
 from loadtests.users import Users, limit_for_pool
-from offline.choose import cf_params
+from offline.choose import cf_params, similar_params
 from offline.publish import open_draft, publish, seal, version_at
 from ranking.cf_scorer import CfScorer
 from ranking.export import save_model
@@ -169,7 +169,7 @@ def write(folder: Path, n_items: int, n_users: int, pool_rows: int = POOL_ROWS) 
     limits = {"co_occurrence": 200, "ann": 100, "content": 50, "buy_again": 100, "popularity": pool_rows}
     version = version_at(as_of_s)
     draft = open_draft(folder / "bundles", version)
-    for name in ("catalogue", "cf", "generators", "model"):
+    for name in ("catalogue", "cf", "similar", "generators", "model"):
         (draft / name).mkdir()
     catalogue.save(draft / "catalogue")
     for name, generator in generators.items():
@@ -177,6 +177,7 @@ def write(folder: Path, n_items: int, n_users: int, pool_rows: int = POOL_ROWS) 
         generator.save(draft / "generators" / name)
     sequences = world.sequences()
     CfScorer.build(sequences, n_items, as_of_s, cf_params(_TREND, 0.5)).save(draft / "cf")
+    CfScorer.build(sequences, n_items, as_of_s, similar_params(_TREND)).save(draft / "similar")
     _write_model(draft / "model", generators, sequences, inputs, vectors)
     manifest = seal(
         draft,

@@ -122,11 +122,12 @@ def _write(
     folder: Path, world: World, fitted: Fitted, version: str, model: Mapping[str, Any] | None = None
 ) -> Manifest:
     """Write everything but the model into the folder and seal it, without figures."""
-    for name in ("catalogue", "cf", "generators"):
+    for name in ("catalogue", "cf", "similar", "generators"):
         (folder / name).mkdir()
     world.data.catalogue.save(folder / "catalogue")
     save_strings(folder / "titles", world.data.titles)
     fitted.prior.save(folder / "cf")
+    fitted.similar.save(folder / "similar")
     for name, generator in fitted.generators.items():
         (folder / "generators" / name).mkdir()
         generator.save(folder / "generators" / name)

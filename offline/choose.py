@@ -78,6 +78,22 @@ def cf_params(trend: Mapping[str, Any], trend_weight: float) -> CfParams:
     )
 
 
+def similar_params(trend: Mapping[str, Any]) -> CfParams:
+    """Parameters of the scorer of ``SimilarItems``: items that go with one item or are like it.
+
+    Not chosen on data: events do not say which of two items goes better with a third. The trend only decides between
+    items about which nothing else is known.
+    """
+    return CfParams.of(
+        {
+            "sources": {"co_occurrence": {"weight": 1.0}, "content": {"weight": 0.5}},
+            "trend_weight": 0.1,
+            "trend_half_life_days": trend["half_life_days"],
+            "trend_first_only": trend["first_only"],
+        }
+    )
+
+
 def choose_trend(
     asked: Sequence[Query], cases: Cases, sequences: Sequences, n_items: int, as_of_s: float
 ) -> dict[str, Any]:

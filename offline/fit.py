@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from candidate_gen.registry import BuildInputs, generator_class
 from core.bundle import Bundle
 from core.manifest import Manifest
-from offline.choose import cf_params
+from offline.choose import cf_params, similar_params
 from offline.log import EventLog
 from ranking.cf_scorer import CfScorer
 from ranking.sequences import Sequences
@@ -126,6 +126,7 @@ class Fitted:
     known: Known
     bundle: Bundle
     prior: CfScorer
+    similar: CfScorer
     generators: Mapping[str, BuildableGenerator]
 
 
@@ -168,6 +169,7 @@ def fit(
         else:
             generators[name] = generator_class(name).build(inputs, **recipe.generators[name])
     prior = CfScorer.build(known.sequences, world.n_items, inputs.as_of_s, cf_params(recipe.trend, recipe.trend_weight))
+    similar = CfScorer(similar_params(recipe.trend), prior.trend)
     bundle = Bundle(
         version="draft",
         catalogue=world.data.catalogue,
@@ -175,11 +177,12 @@ def fit(
         limits={name: LIMITS[name] for name in generators},
         popularity=cast("PopularityFloor", generators["popularity"]),
         prior=prior,
+        similar=similar,
         manifest=manifest_of(world, known, recipe, tuple(generators)),
         encoder=encoder,
         item_vectors=item_vectors,
     )
-    return Fitted(known, bundle, prior, generators)
+    return Fitted(known, bundle, prior, similar, generators)
 
 
 def manifest_of(world: World, known: Known, recipe: Recipe, names: tuple[str, ...]) -> Manifest:

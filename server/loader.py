@@ -52,6 +52,7 @@ def load_bundle(folder: Path) -> Bundle:
         limits={name: int(params["limit"]) for name, params in manifest.generators.items()},
         popularity=cast("PopularityFloor", generators[POPULARITY]),
         prior=CfScorer.load(folder / "cf", len(catalogue)),
+        similar=CfScorer.load(folder / "similar", len(catalogue)),
         manifest=manifest,
         encoder=encoder,
         scorer=scorer,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core.bundle import Bundle
-    from core.types import Candidates, InterruptibleScorer, Pool, Query, Scores
+    from core.types import Candidates, InterruptibleScorer, Pool, Query, Scorer, Scores
     from ranking.select import Selection
     from server.deadline import Deadline
     from server.fan_out import WorkPool
@@ -97,7 +97,7 @@ class Pipeline:
         query = build_query(self.bundle, replace(request, recent_events=(event,), allow_repeats=True), NOBODY, now_s)
         if row is not None:
             query = replace(query, exclude=np.append(query.exclude, np.int32(row)))
-        return await self._climb(query, ascent)
+        return await self._climb(query, ascent, self.bundle.similar)
 
     async def answer(
         self,
@@ -119,7 +119,7 @@ class Pipeline:
         """
         ascent.missing = user.missing
         query = build_query(self.bundle, request, user, self._now_s() if now_s is None else now_s, restrict=restrict)
-        return await self._climb(query, ascent)
+        return await self._climb(query, ascent, self.bundle.prior)
 
     async def _read_user(self, user_id: str, ascent: Ascent) -> UserState:
         settings = self._settings
@@ -130,7 +130,7 @@ class Pipeline:
         ascent.ended("store")
         return user
 
-    async def _climb(self, query: Query, ascent: Ascent) -> Recommendation:
+    async def _climb(self, query: Query, ascent: Ascent, prior: Scorer) -> Recommendation:
         """Have the lower rungs' candidates in hand, try the deep rung, answer from the highest one reached."""
         candidates = self._propose(query, ascent)
         cheap = tuple(candidates)
@@ -139,7 +139,7 @@ class Pipeline:
         if isinstance(deep, tuple):
             return self._finish(Tier.DEEP, query, *deep, ascent)
         ascent.reasons[Tier.DEEP] = deep
-        pool = self._cf(query, cheap, ascent)
+        pool = self._cf(query, cheap, ascent, prior)
         if not isinstance(pool, Reason):
             return self._finish(Tier.CF, query, pool, pool.prior, ascent)
         ascent.reasons[Tier.CF] = pool
@@ -161,14 +161,14 @@ class Pipeline:
                 ascent.dropped[generator.name] = Reason.FAILED
         return found
 
-    def _cf(self, query: Query, candidates: tuple[Candidates, ...], ascent: Ascent) -> Pool | Reason:
+    def _cf(self, query: Query, candidates: tuple[Candidates, ...], ascent: Ascent, prior: Scorer) -> Pool | Reason:
         """The pool in the order of the prior, or why there is none worth answering."""
         if not len(query.history):
             return ascent.missing or Reason.NO_HISTORY
         if not candidates:
             return ascent.reasons.get(Tier.CF) or (Reason.FAILED if self._inline else Reason.NO_CANDIDATES)
         try:
-            pool = merge(candidates, query, self._sources, self.bundle.prior)
+            pool = merge(candidates, query, self._sources, prior)
         except Exception:  # noqa: BLE001 - whatever it is, popularity answers
             _log.exception("the CF rung failed")
             return Reason.FAILED

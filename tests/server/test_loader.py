@@ -46,7 +46,7 @@ def seal(folder: Path, **changes: Any) -> None:
 def folder(tmp_path: Path) -> Path:
     """A bundle of the toy catalogue with the real generators: item i goes with i + 1 and i + 2."""
     items = toy.catalogue()
-    for name in ("catalogue", "cf", "generators/co_occurrence", "generators/popularity"):
+    for name in ("catalogue", "cf", "similar", "generators/co_occurrence", "generators/popularity"):
         (tmp_path / name).mkdir(parents=True)
     items.save(tmp_path / "catalogue")
     popularity = np.arange(1, toy.ITEMS + 1, dtype=np.float32)
@@ -59,6 +59,7 @@ def folder(tmp_path: Path) -> Path:
     ptr = np.array([0, len(by_category[0]), toy.ITEMS], np.int64)
     Popularity(popularity, order, ptr, np.concatenate(by_category)).save(tmp_path / "generators" / "popularity")
     CfScorer(CfParams(sources={"co_occurrence": SourceTerm(1.0)}), popularity).save(tmp_path / "cf")
+    CfScorer(CfParams(sources={"co_occurrence": SourceTerm(1.0)}), popularity).save(tmp_path / "similar")
     seal(tmp_path)
     return tmp_path
 

@@ -148,6 +148,7 @@ def bundle(
         limits={g.name: 30 for g in generators},
         popularity=popularity,
         prior=ToyPrior(),
+        similar=ToyPrior(),
         manifest=manifest,
     )
     if not deep:
