@@ -18,6 +18,8 @@ from terrace.cli.output import bars, console, errors, figures_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import Console
+
     from offline.build import Builder
     from offline.progress import Progress
 
@@ -93,6 +95,7 @@ def builder(
     horizon_days: float,
     seed: int,
     deep: bool,
+    report_to: Console = errors,
 ) -> Iterator[tuple[Builder, Progress]]:
     """A builder over the input that the options name, after the data report."""
     from offline.build import Builder
@@ -104,7 +107,7 @@ def builder(
         dataset(events, items, column_map, weight, engine) as (data, backend),
         tempfile.TemporaryDirectory(prefix="terrace-build-") as scratch,
     ):
-        errors.print(render(data.report))
+        report_to.print(render(data.report))
         with bars() as told:
             world = World.read(data, backend, Path(scratch))
             yield Builder(world, SplitKind(split), horizon_days, seed=seed, deep=deep, progress=told), told

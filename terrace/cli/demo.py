@@ -74,7 +74,9 @@ def demo(
     chapter("1  Read and build", "Events and items become a bundle: catalogue, generators, models, figures.")
     if not events:
         events, items = generate(folder / "shop")
-    with builder(events, items or None, column_map, weight, "duckdb", "time", 30.0, 0, deep=True) as (made, told):
+    with builder(
+        events, items or None, column_map, weight, "duckdb", "time", 30.0, 0, deep=True, report_to=console
+    ) as (made, told):
         metrics = measure(made, told)
         bundle = release(made, bundles, metrics)
         show(metrics, as_json=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from offline.progress import Progress as Told
     from terrace.client import Answer
 
-console = Console()
-errors = Console(stderr=True)
+FILE_WIDTH = 130
+"""Columns of output that goes to a file or a pipe."""
+
+console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+errors = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
 
 
 @contextmanager
@@ -43,25 +48,33 @@ def bars(*, quiet: bool = False) -> Iterator[Told]:
 
 def answer_table(answer: Answer, titles: Mapping[str, str], heading: str, elapsed_ms: float) -> Table:
     """One answer: its items with titles, and under them how it came to be."""
-    table = Table(title=heading, title_justify="left", caption=_caption(answer, elapsed_ms), caption_justify="left")
+    table = Table(
+        title=heading,
+        title_justify="left",
+        caption=_caption(answer, elapsed_ms),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+    )
     table.add_column("#", justify="right")
-    table.add_column("item")
-    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=44)
-    table.add_column("score", justify="right")
-    table.add_column("proposed by")
+    table.add_column("item", overflow="ellipsis", no_wrap=True, max_width=44)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("proposed by", overflow="ellipsis", no_wrap=True)
     table.add_column("because of", overflow="ellipsis", no_wrap=True, max_width=32)
     for place, item in enumerate(answer.items, 1):
         score = "" if item.score is None else f"{item.score:.3f}"
-        because = titles.get(item.explained_by, item.explained_by)
         table.add_row(
             str(place),
-            escape(item.item_id),
-            escape(titles.get(item.item_id, "")),
+            escape(_named(item.item_id, titles)),
             score,
             ", ".join(item.sources),
-            escape(because),
+            escape(_named(item.explained_by, titles)),
         )
     return table
+
+
+def _named(item_id: str, titles: Mapping[str, str]) -> str:
+    title = titles.get(item_id, "")
+    return f"{title} ({item_id})" if title else item_id
 
 
 def _caption(answer: Answer, elapsed_ms: float) -> str:
@@ -75,12 +88,19 @@ def _caption(answer: Answer, elapsed_ms: float) -> str:
 
 
 def figures_table(metrics: Mapping[str, Any]) -> list[Table]:
-    """What ``offline.evaluate.evaluate`` measured, for people."""
-    rungs = Table(title="What each rung is worth (mean and 95 % interval over users)", title_justify="left")
-    names = [name for name, value in next(iter(metrics["rungs"].values())).items() if isinstance(value, dict)]
-    rungs.add_column("rung")
+    """What ``offline.evaluate.evaluate`` measured, for people: the figures of the longest lists."""
+    k = max(int(name.partition("@")[2]) for name in next(iter(metrics["rungs"].values())) if "@" in name)
+    names = [f"ndcg@{k}", f"recall@{k}", f"hit_rate@{k}"]
+    split = metrics["split"]
+    horizon = "" if split["horizon_days"] is None else f", {split['horizon_days']:.0f} days after the cut"
+    rungs = Table(
+        title=f"What each rung is worth: mean and 95 % interval over {split['questions']:,} users{horizon}, items new to them",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    rungs.add_column("rung", no_wrap=True)
     for name in names:
-        rungs.add_column(name, justify="right")
+        rungs.add_column(name, justify="right", no_wrap=True)
     rungs.add_column("coverage", justify="right")
     rungs.add_column("reached", justify="right")
     for rung, values in metrics["rungs"].items():
@@ -90,8 +110,9 @@ def figures_table(metrics: Mapping[str, Any]) -> list[Table]:
     for pair, values in metrics["differences"].items():
         rungs.add_row(pair, *(_interval(values[n], signed=True) for n in names), "", "")
     found = Table(
-        title="What each generator finds (share of the relevant items among its first n candidates)",
+        title="What each generator finds: share of the relevant items among its first n candidates",
         title_justify="left",
+        box=SIMPLE_HEAD,
     )
     found.add_column("generator")
     depths = list(next(iter(metrics["generators"].values())))
