@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.catalogue import Catalogue
-from core.manifest import newest_bundle
+from core.manifest import BundleError, newest_bundle
 from loadtests.users import Users
 from server.embedded_store import EmbeddedStore
+from server.loader import load_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,9 +32,11 @@ class Place:
     quick: bool = False
 
     def made(self, items: int, users: int) -> Made:
-        """The synthetic bundle of that size, made by a process of its own unless it is there already."""
+        """The synthetic bundle of that size, made by a process of its own unless one is there that can be loaded."""
         folder = self.folder / f"items-{items}"
-        if not (folder / "bundles").is_dir():
+        try:
+            load_bundle(newest_bundle(folder / "bundles"))
+        except BundleError:
             sizes = ("--items", str(items), "--users", str(users))
             subprocess.run([sys.executable, "-m", "loadtests.synthetic", str(folder), *sizes], check=True)  # noqa: S603 - our own command
         return Made(folder)
