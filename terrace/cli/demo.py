@@ -203,6 +203,8 @@ def cast_of(made: Builder) -> Cast:
     fresh = [
         int(r) for r in rows[np.argsort(-times_seen, kind="stable")] if int(r) not in own and catalogue.available[r]
     ]
+    looked_at = {name for row in own for name in catalogue.categories_of(row)}
+    foreign = [r for r in fresh if looked_at.isdisjoint(catalogue.categories_of(r))]
     item = int(log.items[log.ptr[user + 1] - 1])
     mine = set(catalogue.categories_of(item))
     category = next((name for r in fresh for name in catalogue.categories_of(r) if name not in mine), "")
@@ -210,7 +212,7 @@ def cast_of(made: Builder) -> Cast:
     positive = [name for name in data.event_types if data.event_weights[name] > 0]
     return Cast(
         user=data.user_ids[user],
-        news=tuple(catalogue.ids[r] for r in fresh[:3]),
+        news=tuple(catalogue.ids[r] for r in (foreign if len(foreign) >= 3 else fresh)[:3]),
         event_type="view" if "view" in positive else positive[0],
         item=catalogue.ids[item],
         category=category,

@@ -54,12 +54,13 @@ def answer_table(answer: Answer, titles: Mapping[str, str], heading: str, elapse
         caption=_caption(answer, elapsed_ms),
         caption_justify="left",
         box=SIMPLE_HEAD,
+        expand=True,
     )
-    table.add_column("#", justify="right")
-    table.add_column("item", overflow="ellipsis", no_wrap=True, max_width=44)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("proposed by", overflow="ellipsis", no_wrap=True)
-    table.add_column("because of", overflow="ellipsis", no_wrap=True, max_width=32)
+    table.add_column("#", justify="right", min_width=2)
+    table.add_column("item", overflow="ellipsis", no_wrap=True, ratio=5)
+    table.add_column("score", justify="right", min_width=8)
+    table.add_column("proposed by", overflow="ellipsis", no_wrap=True, ratio=4)
+    table.add_column("because of", overflow="ellipsis", no_wrap=True, ratio=4)
     for place, item in enumerate(answer.items, 1):
         score = "" if item.score is None else f"{item.score:.3f}"
         table.add_row(
@@ -74,7 +75,7 @@ def answer_table(answer: Answer, titles: Mapping[str, str], heading: str, elapse
 
 def _named(item_id: str, titles: Mapping[str, str]) -> str:
     title = titles.get(item_id, "")
-    return f"{title} ({item_id})" if title else item_id
+    return f"{item_id} {title}" if title else item_id
 
 
 def _caption(answer: Answer, elapsed_ms: float) -> str:
