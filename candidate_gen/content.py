@@ -139,7 +139,7 @@ def _neighbours(vectors: Vector, count: int) -> NeighbourTable:
     """The ``count`` nearest by cosine of every row with content: exact up to 50,000 rows, by HNSW above."""
     rows = np.flatnonzero(vectors.any(axis=1)).astype(np.int32)
     known = vectors[rows]
-    count = min(count, len(rows) - 1)
+    count = max(min(count, len(rows) - 1), 0)
     if count < 1:
         nearest, cosine = np.empty((len(rows), 0), np.int64), np.empty((len(rows), 0), np.float32)
     elif len(rows) <= _EXACT_UP_TO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -118,9 +119,9 @@ class DeepTrainer:
         about = {
             "width": held_out.tower.item_vectors.shape[1],
             "tower_epochs": [one.tower.best_epoch for one in asked],
-            "tower_ndcg@20": asked[0].tower.metric,
+            "tower_ndcg@20": _measured(asked[0].tower.metric),
             "ranker_epochs": ranker.best_epochs,
-            "ranker_ndcg@20": ranker.metric,
+            "ranker_ndcg@20": [_measured(metric) for metric in ranker.metric],
             "training_questions": sum(map(len, data)),
             "validation_questions": len(valid),
             "note": ranker.note,
@@ -221,3 +222,8 @@ class DeepTrainer:
     def _tell_ranker(self, seed: int, epoch: int, loss: float, metric: float) -> None:
         del seed
         self._progress("train ranker", epoch, RANKER_EPOCHS, f"loss {loss:.3f} NDCG@20 {metric:.4f}")
+
+
+def _measured(metric: list[float]) -> list[float | None]:
+    """Figures for JSON, which has no NaN: null where there was nothing to measure on."""
+    return [None if math.isnan(value) else value for value in metric]

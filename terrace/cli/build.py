@@ -123,6 +123,9 @@ def measure(made: Builder, told: Progress) -> dict[str, Any]:
     made.draft(folder, made.plan.test.cut, version="evaluated")
     with InProcess(folder) as served:
         cases, states, described = made.test_questions(served.bundle)
+        if not len(cases):
+            errors.print("warning: nobody turned to anything new in the last window, so there is nothing to measure")
+            return {}
         return judge(served, cases, states, split=described, progress=told)
 
 

@@ -15,6 +15,7 @@ from tests.contracts.generator_world import ITEMS, make_catalogue, make_inputs, 
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from core.types import Vector
 
@@ -123,3 +124,12 @@ def test_one_text_for_each_item_is_needed() -> None:
 def test_a_parameter_out_of_range_is_named(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Content.build(make_inputs(), **wrong)
+
+
+@pytest.mark.parametrize("texts", [[""] * ITEMS, ["lamp", *[""] * (ITEMS - 1)]], ids=["none", "one"])
+def test_a_catalogue_without_texts_comes_back_from_disk_and_proposes_nothing(tmp_path: Path, texts: list[str]) -> None:
+    """A data set of ids alone is an ordinary one."""
+    Content.build(replace(make_inputs(), texts=texts)).save(tmp_path)
+    catalogue = make_catalogue()
+    back = Content.load(tmp_path, catalogue)
+    assert len(back.generate(make_query(catalogue, [0, 1]), 10).rows) == 0

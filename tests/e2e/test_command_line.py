@@ -134,3 +134,25 @@ def test_what_a_user_can_mend_is_one_message_and_no_traceback(arguments: tuple[s
     done = terrace(*arguments, expect=2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([f"u1,i{n % 7},purchase,2025-01-{n + 1:02d}T10:00:00Z" for n in range(28)], "There is one user only"),
+        (["u1,a,view,2025-01-01T00:00:00Z", "u2,b,view,2025-01-02T00:00:00Z"], ""),
+        ([f"u{n % 5},i{n % 9},view,2025-01-01T00:00:00Z" for n in range(45)], "All events have the same time"),
+        (
+            [f"u{n % 5},i{n % 9},dismiss,2025-01-{n + 1:02d}T00:00:00Z" for n in range(28)],
+            "No event type has a positive",
+        ),
+    ],
+    ids=["one user", "two events", "one moment", "nothing liked"],
+)
+def test_data_with_next_to_nothing_in_it_still_becomes_a_bundle(tmp_path: Path, rows: list[str], said: str) -> None:
+    """What cannot be learned is said; what is left is popularity, and a bundle that loads."""
+    events = tmp_path / "events.csv"
+    events.write_text("\n".join(["user_id,item_id,event_type,timestamp", *rows]))
+    done = terrace("build", "--events", str(events), "--bundles", str(tmp_path / "bundles"))
+    assert said in done.stderr
+    assert "all match their checksums" in terrace("bundle", "show", str(tmp_path / "bundles")).stdout
