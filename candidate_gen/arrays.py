@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -45,15 +44,6 @@ def load_array(path: Path, dtype: DTypeLike, shape: tuple[int | None, ...]) -> N
     expected = f"{np.dtype(dtype)} {tuple('any' if n is None else n for n in shape)}"
     check(fits and array.dtype == dtype, path, f"holds {array.dtype} {array.shape}, expected {expected}")
     return np.asarray(array)  # a plain view: every slice of a memmap costs a microsecond more
-
-
-def let_go(array: NDArray[Any]) -> None:
-    """Give back the memory of a mapped array that has been read as a whole: what requests touch comes back page by page."""
-    mapped: Any = array
-    while isinstance(mapped, np.ndarray):
-        mapped = mapped.base
-    if isinstance(mapped, mmap.mmap):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def save_params(folder: Path, params: Mapping[str, Any]) -> None:

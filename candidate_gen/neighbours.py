@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from candidate_gen.arrays import check, let_go, load_array
+from candidate_gen.arrays import check, load_array
 from core.types import NO_ROWS, Candidates
 
 if TYPE_CHECKING:
@@ -112,8 +112,6 @@ class NeighbourTable:
         check(in_range, folder / _ROWS, f"it names rows outside the {n_items} of the catalogue")
         scores = load_array(folder / _SCORES, np.float32, (int(ptr[-1]),))
         check(bool(np.isfinite(scores).all()), folder / _SCORES, "it has scores that are not finite")
-        let_go(rows)
-        let_go(scores)
         return cls(ptr, rows, scores)
 
 

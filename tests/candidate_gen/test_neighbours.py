@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from candidate_gen.neighbours import NeighbourTable, newest_distinct
 from core.manifest import BundleError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 N = 12
 lists = st.lists(st.dictionaries(st.integers(0, N - 1), st.floats(0.0625, 9, width=32)), min_size=N, max_size=N)
@@ -88,27 +91,3 @@ def test_a_table_that_would_read_outside_itself_is_refused(tmp_path: Path, file:
     np.save(tmp_path / file, array)
     with pytest.raises(BundleError, match=file):
         NeighbourTable.load(tmp_path, 3)
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux' account of mapped memory")
-def test_a_loaded_table_takes_memory_where_it_is_read_alone(tmp_path: Path) -> None:
-    count = 1_000_000
-    table = NeighbourTable(
-        np.array([0, count, *[count] * (count - 1)], np.int64),
-        np.roll(np.arange(count, dtype=np.int32), -1),
-        np.ones(count, np.float32),
-    )
-    table.save(tmp_path)
-    loaded = NeighbourTable.load(tmp_path, count)
-    assert resident_kb(tmp_path / "neighbour_rows.npy") < 1_000
-    np.testing.assert_array_equal(loaded.rows, table.rows)
-    assert resident_kb(tmp_path / "neighbour_rows.npy") > 3_000
-
-
-def resident_kb(file: Path) -> int:
-    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
-    return sum(
-        int(next(line for line in lines if line.startswith("Rss:")).split()[1])
-        for at in lines
-        if at.endswith(str(file))
-    )
