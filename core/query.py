@@ -67,26 +67,24 @@ def build_query(
     row_of, weights, type_code = catalogue.row_of, manifest.event_weights, manifest.type_code
     events: list[UserEvent] | tuple[UserEvent, ...] = user.events
     if request.recent_events:
-        events = sorted({*request.recent_events, *user.events}, key=lambda e: e.timestamp_s, reverse=True)
-    rows: list[int] = []
-    ages: list[float] = []
-    kinds: list[int] = []
-    values: list[float] = []
-    exclude = dict.fromkeys(row_of[i] for i in request.exclude if i in row_of)
-    met: set[int] = set()
+        events = sorted(
+            dict.fromkeys((*request.recent_events, *user.events)), key=lambda e: e.timestamp_s, reverse=True
+        )
+    disliked: dict[int, None] = {}
+    liked: dict[int, None] = {}
+    history: list[tuple[int, float, float, int]] = []
     for item_id, kind, timestamp_s, _ in events:
         row = row_of.get(item_id)
-        if row is None:
+        if row is None or row in disliked:
             continue
         weight = weights.get(kind, 1.0)
-        if weight < 0 and row not in met:
-            exclude[row] = None
-        met.add(row)
-        if weight > 0 and row not in exclude and len(rows) < MAX_HISTORY:
-            rows.append(row)
-            ages.append(now_s - timestamp_s)
-            kinds.append(type_code.get(kind, 0))
-            values.append(weight)
+        if weight > 0:
+            liked[row] = None
+            history.append((row, now_s - timestamp_s, weight, type_code.get(kind, 0)))
+        elif weight < 0 and row not in liked:
+            disliked[row] = None
+    rows, ages, values, kinds = zip(*history[:MAX_HISTORY], strict=True) if history else ((), (), (), ())
+    exclude = dict.fromkeys(row_of[i] for i in request.exclude if i in row_of) | disliked
     seen = user.seen
     if not request.allow_repeats and request.recent_events:
         consumed = [e.item_id for e in request.recent_events if e.event_type in manifest.seen_types]
