@@ -38,7 +38,8 @@ class Settings:
 
         retrieve_share: part of the remaining budget that the slow generators may take.
 
-        threads: threads that run slow generators and the model.
+        threads: threads that run slow generators and the model. One thread and the event loop keep two cores busy; more
+            only take the interpreter from each other.
 
         slots: jobs that may wait or run on those threads; a job that finds none free does not start.
 
@@ -61,7 +62,7 @@ class Settings:
     store_timeout_ms: float = 30.0
     store_connections: int = 32
     retrieve_share: float = 0.4
-    threads: int = 2
+    threads: int = 1
     slots: int = 16
     surfaces: Mapping[str, bool] = field(default_factory=dict)
     warm_up_requests: int = 5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -30,6 +31,8 @@ MAX_SEEN = 4_000
 """Seen items remembered of one user."""
 TTL_S = 180 * 24 * 3600
 """How long a user who does nothing is remembered."""
+TELL_EVERY_S = 10.0
+"""Failed reads are counted and said in the log this often at most."""
 _USERS_PER_BATCH = 200
 _HASH_BYTES = 4
 _APPEND = """
@@ -142,7 +145,7 @@ class RedisUserStore:
         self._prefix = f"terrace:{namespace}:user:"
         self._seen_types = frozenset(seen_types)
         self._ttl_s = ttl_s
-        self._answers = True
+        self._failures, self._told_s = 0, -math.inf
 
     async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:
         """See ``UserStore.read``."""
@@ -160,10 +163,6 @@ class RedisUserStore:
             state = self._failed(Reason.STORE_LATE, f"no answer in {timeout_s * 1000:.0f} ms")
         except (redis.RedisError, OSError, ValueError, TypeError) as error:
             state = self._failed(Reason.STORE_FAILED, repr(error))
-        else:
-            if not self._answers:
-                self._answers = True
-                _log.warning("the user store answers again")
         finally:
             self._free += 1
             if usable:
@@ -231,9 +230,11 @@ class RedisUserStore:
         return await connection.read_response(timeout=math.inf), await connection.read_response(timeout=math.inf)
 
     def _failed(self, reason: Reason, what: str) -> UserState:
-        if self._answers:  # once per outage: a log line per request would be a second outage
-            self._answers = False
-            _log.warning("the user store does not answer: %s", what)
+        self._failures += 1
+        now_s = time.monotonic()
+        if now_s - self._told_s >= TELL_EVERY_S:  # a log line per request would be a second outage
+            _log.warning("the user store does not answer: %s; %d reads failed since last told", what, self._failures)
+            self._told_s, self._failures = now_s, 0
         return UserState(missing=reason)
 
     def _seen_bytes(self, oldest_first: Iterable[UserEvent]) -> bytes:

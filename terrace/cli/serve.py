@@ -32,7 +32,7 @@ def serve(
     namespace: Annotated[str, typer.Option(help="Separates deployments that share one Redis.")] = "default",
     default_deadline_ms: Annotated[float, typer.Option(help="Budget of a call that names no deadline.")] = 100.0,
     max_request_ms: Annotated[float, typer.Option(help="Longest budget, whatever a caller asks for.")] = 500.0,
-    threads: Annotated[int, typer.Option(help="Threads for the model and slow generators.")] = 2,
+    threads: Annotated[int, typer.Option(help="Threads for the model and slow generators.")] = 1,
     repeats_on: Annotated[
         list[str],
         typer.Option(help="A surface where items of the user's past may come back; may be given several times."),
