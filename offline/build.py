@@ -78,6 +78,11 @@ class Builder:
     def _model(self) -> Model | None:
         return self._trainer.train(self.plan) if self._with_deep else None
 
+    @property
+    def without_model(self) -> str:
+        """Why drafts have no deep rung though it was asked for; empty when they have one."""
+        return self._trainer.missing if self._with_deep else ""
+
     def draft(self, folder: Path, cut: Cut, version: str) -> Manifest:
         """Write a sealed bundle that knows the world up to ``cut`` into an empty folder, without figures."""
         known = Known.at(self.world, cut)

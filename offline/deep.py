@@ -72,11 +72,16 @@ class _Asked:
 
 
 class DeepTrainer:
-    """Trains the deep rung of one build."""
+    """Trains the deep rung of one build.
+
+    Attributes:
+        missing: why there is no model, in words; empty while there may be one.
+    """
 
     def __init__(self, world: World, recipe: Recipe, *, seed: int, progress: Progress) -> None:
         """Remember what to train from."""
         self._world, self._recipe, self._seed, self._progress = world, recipe, seed, progress
+        self.missing = ""
         # What a user likes beyond the trend of the day is the tower's business; where time says nothing there is none.
         trending = recipe.trend_weight > 0 and world.n_items <= TREND_ITEMS
         self._tower_settings = TowerSettings(
@@ -89,13 +94,14 @@ class DeepTrainer:
         )
 
     def train(self, plan: Plan) -> Model | None:
-        """The model of a plan; None where the data has no sequence or no question to learn from."""
+        """The model of a plan; None, and ``missing`` says why, where there is nothing to learn from."""
         tower: TowerResult | None = None
         asked = []
         for window in (*plan.train, plan.valid):
             try:
                 one = self._ask(window, tower)
-            except ValueError:
+            except ValueError as error:
+                self.missing = str(error)
                 return None
             tower = one.tower
             asked.append(one)
@@ -114,7 +120,8 @@ class DeepTrainer:
                 seed=self._seed,
                 progress=self._tell_ranker,
             )
-        except ValueError:
+        except ValueError as error:
+            self.missing = str(error)
             return None
         about = {
             "width": held_out.tower.item_vectors.shape[1],

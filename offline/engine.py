@@ -209,7 +209,7 @@ class _Spark(Engine):
         return self._backend.table(name)
 
     def close(self) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # a session that has ended has no cache, and says so in many ways
             self._session.catalog.clearCache()
         super().close()
 

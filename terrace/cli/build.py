@@ -137,6 +137,8 @@ def release(made: Builder, bundles: Path, metrics: dict[str, Any]) -> Path:
     version = version_at(time.time())
     draft = open_draft(bundles, version)
     manifest = made.draft(draft, made.plan.release, version=version)
+    if made.without_model:
+        errors.print(f"warning: the ladder of this bundle ends at CF: {made.without_model}", soft_wrap=True)
     with InProcess(draft) as served:
         golden = served.golden()
     seal(draft, replace(manifest, golden=golden, metrics=metrics, rungs=tuple(metrics.get("order", ()))))

@@ -17,6 +17,7 @@ import numpy as np
 import typer
 from rich.panel import Panel
 
+from core.manifest import MANIFEST_NAME, newest_bundle
 from terrace.cli.ask import titles_of
 from terrace.cli.build import builder, measure, release, show
 from terrace.cli.options import Map, Weight
@@ -66,11 +67,19 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path("build/demo"),
     column_map: Map = [],  # noqa: B006 - typer copies it
     weight: Weight = [],  # noqa: B006 - typer copies it
-    keep_serving: Annotated[bool, typer.Option("--serve", help="Do not ask anything: serve until Ctrl-C.")] = False,
+    keep_serving: Annotated[
+        bool,
+        typer.Option(
+            "--serve",
+            help="Do not ask anything: serve the newest bundle of the folder, built first if there is none, until Ctrl-C.",
+        ),
+    ] = False,
     port: Annotated[int, typer.Option(help="Port for --serve.")] = DEFAULT_PORT,
 ) -> None:
     """Build from events, evaluate, serve, ask as a client would, break things, and show every answer."""
     bundles = folder / "bundles"
+    if keep_serving and any(bundles.glob(f"*/{MANIFEST_NAME}")):
+        raise typer.Exit(serve_on(newest_bundle(bundles), folder, port))
     chapter("1  Read and build", "Events and items become a bundle: catalogue, generators, models, figures.")
     if not events:
         events, items = generate(folder / "shop")
@@ -86,8 +95,7 @@ def demo(
             ingest(embedded.url, made, told)
     console.print(f"published [bold]{bundle}[/]", highlight=False, soft_wrap=True)
     if keep_serving:
-        arguments = ["--bundle", str(bundle), "--data", str(folder / "store"), "--port", str(port)]
-        raise typer.Exit(subprocess.call([*_TERRACE, "serve", *arguments]))  # noqa: S603 - our own command
+        raise typer.Exit(serve_on(bundle, folder, port))
     titles = titles_of(bundles)
     with store(folder / "store") as embedded, ExitStack() as stack:
         chapter("2  Ask", "The server and an embedded Valkey run; every call has a deadline of 100 ms.")
@@ -116,6 +124,12 @@ def demo(
     console.print(
         "\nEverything is stopped. [bold]make serve[/] keeps it running; [bold]terrace --help[/] has the rest."
     )
+
+
+def serve_on(bundle: Path, folder: Path, port: int) -> int:
+    """Serve with the demo's store until asked to stop; the exit code."""
+    arguments = ["--bundle", str(bundle), "--data", str(folder / "store"), "--port", str(port)]
+    return subprocess.call([*_TERRACE, "serve", *arguments])  # noqa: S603 - our own command
 
 
 def healthy(client: Client, who: Cast, titles: dict[str, str]) -> None:

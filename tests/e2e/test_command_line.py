@@ -155,4 +155,5 @@ def test_data_with_next_to_nothing_in_it_still_becomes_a_bundle(tmp_path: Path, 
     events.write_text("\n".join(["user_id,item_id,event_type,timestamp", *rows]))
     done = terrace("build", "--events", str(events), "--bundles", str(tmp_path / "bundles"))
     assert said in done.stderr
+    assert "the ladder of this bundle ends at CF: " in done.stderr
     assert "all match their checksums" in terrace("bundle", "show", str(tmp_path / "bundles")).stdout
