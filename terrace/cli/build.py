@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from offline.progress import Progress
 
 Horizon = Annotated[float, typer.Option(help="Days after a moment in which an event counts as an answer.", min=0.01)]
-Split = Annotated[str, typer.Option(help="time: the last days are the test. last-event: everyone's last event is.")]
+Split = Annotated[
+    Literal["time", "last-event"],
+    typer.Option(help="time: the last days are the test. last-event: everyone's last event is."),
+]
 Seed = Annotated[int, typer.Option(help="Of every random number; the same seed and data give the same figures.")]
 Deep = Annotated[bool, typer.Option(help="Train the deep model; without it the ladder ends at CF.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]

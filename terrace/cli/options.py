@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -27,7 +27,8 @@ Weight: TypeAlias = Annotated[
     list[str], typer.Option(help="EVENT_TYPE=WEIGHT, such as purchase=5 or dismiss=-1; may be given several times.")
 ]
 EngineName: TypeAlias = Annotated[
-    str, typer.Option(help="What aggregates the events: duckdb, or spark where they outgrow one machine.")
+    Literal["duckdb", "spark"],
+    typer.Option(help="What aggregates the events: duckdb, or spark where they outgrow one machine."),
 ]
 Bundles: TypeAlias = Annotated[Path, typer.Option(help="Folder that bundles are published to.")]
 
@@ -42,7 +43,11 @@ def dataset(
 
     mapping = dict(_pair("--map", text) for text in column_map)
     weights = {name: _number("--weight", text, value) for text in weight for name, value in [_pair("--weight", text)]}
-    with open_engine(engine) as backend:
+    try:
+        backend = open_engine(engine)
+    except ValueError as error:  # what the engine needs is not installed
+        raise typer.BadParameter(f"--engine {engine}: {error}") from None
+    with backend:
         yield read_dataset(events, items, engine=backend, mapping=mapping, event_weights=weights), backend
 
 

@@ -55,15 +55,18 @@ def serve(
             except StoreError as error:
                 errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
                 raise typer.Exit(2) from None
-        settings = Settings(
-            host=host,
-            port=port,
-            store_url=redis,
-            namespace=namespace,
-            default_deadline_ms=default_deadline_ms,
-            max_request_ms=max_request_ms,
-            threads=threads,
-            surfaces=dict.fromkeys(repeats_on, True),
-        )
+        try:
+            settings = Settings(
+                host=host,
+                port=port,
+                store_url=redis,
+                namespace=namespace,
+                default_deadline_ms=default_deadline_ms,
+                max_request_ms=max_request_ms,
+                threads=threads,
+                surfaces=dict.fromkeys(repeats_on, True),
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
         code = run(settings, folder, on_ready=lambda bound: typer.echo(f"serving {folder.name} on {host}:{bound}"))
     raise typer.Exit(code)

@@ -128,6 +128,9 @@ def test_asking_from_the_command_line(address: str, built: tuple[Path, dict[str,
         (("build", "--events", "nowhere.parquet"), "nowhere.parquet"),
         (("serve", "--bundles", "no-bundles-here"), "holds no finished bundle"),
         (("bundle", "show", "no-bundles-here"), "no such bundle folder"),
+        (("build", "--events", "e.csv", "--split", "sideways"), "sideways"),
+        (("build", "--events", "e.csv", "--engine", "abacus"), "abacus"),
+        (("build", "--events", "e.csv", "--weight", "like=much"), "not a number"),
     ],
 )
 def test_what_a_user_can_mend_is_one_message_and_no_traceback(arguments: tuple[str, ...], said: str) -> None:
