@@ -13,6 +13,8 @@ from rich.table import Table
 from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest, verify
 from terrace.cli.output import console, figures_table
 
+LONGEST_LIST = 20
+
 app = typer.Typer(no_args_is_help=True, help="Look at bundles.")
 
 
@@ -68,4 +70,13 @@ def show(
 
 def _params(params: object, *leave_out: str) -> str:
     items = params.items() if isinstance(params, dict) else ()
-    return ", ".join(f"{k}={v}" for k, v in items if k not in leave_out)
+    return ", ".join(f"{name}={_short(value)}" for name, value in items if name not in leave_out and value != "")
+
+
+def _short(value: object) -> str:
+    """A value as a person reads it: four digits, long lists by their length."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return f"[{len(value)} names]" if len(value) > LONGEST_LIST else f"[{', '.join(map(_short, value))}]"
+    return str(value)
