@@ -81,6 +81,11 @@ class BuildableGenerator(Protocol):
         ...
 
 
+def generator_names() -> frozenset[str]:
+    """Names of all generators that are installed."""
+    return frozenset(entry_points(group=GROUP).names)
+
+
 def generator_class(name: str) -> type[BuildableGenerator]:
     """The class registered under ``name``.
 

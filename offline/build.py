@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from core.bundle import Bundle
     from core.manifest import Manifest
     from core.types import UserState
+    from offline.choose import Choice
     from offline.deep import DeepTrainer, Model
     from offline.fit import Fitted, World
     from offline.plan import Plan
@@ -42,6 +43,8 @@ class Builder:
         world: what was read.
 
         plan: the windows.
+
+        warnings: what was not done as asked, in words; grows while drafts are made.
     """
 
     def __init__(
@@ -61,27 +64,29 @@ class Builder:
         self.plan: Plan = (
             plan_by_last_event() if split is SplitKind.LAST_EVENT else plan_by_time(world.log, horizon_days)
         )
+        self.warnings: list[str] = []
         self._split, self._seed, self._with_deep, self._progress = split, seed, deep, progress
 
     @cached_property
     def recipe(self) -> Recipe:
         """Parameters of the lower rungs, chosen on the validation window."""
-        return choose_recipe(self.world, self.plan, budget_s=CHOOSE_S, seed=self._seed, progress=self._progress)
+        chosen = choose_recipe(self.world, self.plan, budget_s=CHOOSE_S, seed=self._seed, progress=self._progress)
+        if chosen.untried:
+            self.warnings.append(
+                f"{chosen.untried} settings of co-occurrence were not tried within {CHOOSE_S:.0f} s: on a faster machine "
+                "the same data may be given others"
+            )
+        return Recipe.of(chosen.co_occurrence, chosen.trend, chosen.trend_weight)
 
     @cached_property
     def _trainer(self) -> DeepTrainer:
         from offline.deep import DeepTrainer
 
-        return DeepTrainer(self.world, self.recipe, seed=self._seed, progress=self._progress)
+        return DeepTrainer(self.world, self.recipe, seed=self._seed, warnings=self.warnings, progress=self._progress)
 
     @cached_property
     def _model(self) -> Model | None:
         return self._trainer.train(self.plan) if self._with_deep else None
-
-    @property
-    def without_model(self) -> str:
-        """Why drafts have no deep rung though it was asked for; empty when they have one."""
-        return self._trainer.missing if self._with_deep else ""
 
     def draft(self, folder: Path, cut: Cut, version: str) -> Manifest:
         """Write a sealed bundle that knows the world up to ``cut`` into an empty folder, without figures."""
@@ -103,7 +108,7 @@ class Builder:
         return cases, states, described
 
 
-def choose_recipe(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Progress) -> Recipe:
+def choose_recipe(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Progress) -> Choice:
     """Choose the parameters of the lower rungs on the validation window."""
     known = Known.at(world, plan.valid.cut)
     cases = plan.valid.cases(world.log, world.targets, new_only=True).sample(TRIAL_CASES, seed)
@@ -119,8 +124,7 @@ def choose_recipe(world: World, plan: Plan, *, budget_s: float, seed: int, progr
         recipe = Recipe.of(params, trend, 0.5)
         return fit(world, known, recipe, names=("co_occurrence", "popularity"), reuse=popularity).bundle
 
-    chosen = choose(build, asked, cases, known.sequences, as_of_s, trend=trend, budget_s=budget_s, progress=progress)
-    return Recipe.of(chosen.co_occurrence, trend, chosen.trend_weight)
+    return choose(build, asked, cases, known.sequences, as_of_s, trend=trend, budget_s=budget_s, progress=progress)
 
 
 def _write(

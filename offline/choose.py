@@ -6,7 +6,7 @@ whose order speaks (ratings, views) and one for data that comes in baskets, then
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ STEPS: tuple[Mapping[str, Any], ...] = (
 
 @dataclass
 class Choice:
-    """What was chosen and every trial that led to it.
+    """What was chosen.
 
     Attributes:
         co_occurrence: parameters of the generator.
@@ -57,13 +57,13 @@ class Choice:
 
         trend_weight: of the CF scorer.
 
-        trials: what was tried, with NDCG@20 on the validation window, in order.
+        untried: steps of the search that its time did not allow.
     """
 
     co_occurrence: dict[str, Any]
     trend: dict[str, Any]
     trend_weight: float
-    trials: list[dict[str, Any]] = field(default_factory=list)
+    untried: int = 0
 
 
 def cf_params(trend: Mapping[str, Any], trend_weight: float) -> CfParams:
@@ -152,7 +152,6 @@ def choose(
         pools = questions(build(dict(params)), asked, cases, what="choose: pools")
         for weight, scorer in scorers.items():
             figure = _scored(pools, scorer)
-            choice.trials.append({"ndcg@20": figure, "trend_weight": weight, **params})
             if figure > best:
                 best, choice.co_occurrence, choice.trend_weight = figure, dict(params), weight
 
@@ -162,8 +161,11 @@ def choose(
         progress("choose CF parameters", done, len(starts) + len(STEPS), f"NDCG@20 {best:.4f}")
     for done, step in enumerate(STEPS, len(starts) + 1):
         changed = {**choice.co_occurrence, **step}
-        if changed != choice.co_occurrence and monotonic() < ends_at:
-            attempt(changed)
+        if changed != choice.co_occurrence:
+            if monotonic() < ends_at:
+                attempt(changed)
+            else:
+                choice.untried += 1
         progress("choose CF parameters", done, len(starts) + len(STEPS), f"NDCG@20 {best:.4f}")
     return choice
 

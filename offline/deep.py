@@ -72,16 +72,12 @@ class _Asked:
 
 
 class DeepTrainer:
-    """Trains the deep rung of one build.
+    """Trains the deep rung of one build."""
 
-    Attributes:
-        missing: why there is no model, in words; empty while there may be one.
-    """
-
-    def __init__(self, world: World, recipe: Recipe, *, seed: int, progress: Progress) -> None:
-        """Remember what to train from."""
+    def __init__(self, world: World, recipe: Recipe, *, seed: int, warnings: list[str], progress: Progress) -> None:
+        """Remember what to train from, and where to say what was not done as asked."""
         self._world, self._recipe, self._seed, self._progress = world, recipe, seed, progress
-        self.missing = ""
+        self._warnings = warnings
         # What a user likes beyond the trend of the day is the tower's business; where time says nothing there is none.
         trending = recipe.trend_weight > 0 and world.n_items <= TREND_ITEMS
         self._tower_settings = TowerSettings(
@@ -94,14 +90,14 @@ class DeepTrainer:
         )
 
     def train(self, plan: Plan) -> Model | None:
-        """The model of a plan; None, and ``missing`` says why, where there is nothing to learn from."""
+        """The model of a plan; None, with a warning, where there is nothing to learn from."""
         tower: TowerResult | None = None
         asked = []
         for window in (*plan.train, plan.valid):
             try:
                 one = self._ask(window, tower)
             except ValueError as error:
-                self.missing = str(error)
+                self._warnings.append(f"the ladder of this bundle ends at CF: {error}")
                 return None
             tower = one.tower
             asked.append(one)
@@ -121,8 +117,10 @@ class DeepTrainer:
                 progress=self._tell_ranker,
             )
         except ValueError as error:
-            self.missing = str(error)
+            self._warnings.append(f"the ladder of this bundle ends at CF: {error}")
             return None
+        if ranker.note:
+            self._warnings.append(f"the ranker: {ranker.note}")
         about = {
             "width": held_out.tower.item_vectors.shape[1],
             "tower_epochs": [one.tower.best_epoch for one in asked],
@@ -139,7 +137,7 @@ class DeepTrainer:
         """A tower that knows the events of ``known``, from scratch or from an earlier one."""
         what = "train user tower" if init is None else "bring user tower up to date"
         epochs = FIRST_EPOCHS if init is None else NEXT_EPOCHS
-        return train_tower(
+        result = train_tower(
             known.sequences,
             self._world.n_items,
             len(self._world.data.event_types),
@@ -153,6 +151,11 @@ class DeepTrainer:
                 what, epoch, epochs, f"loss {loss:.3f} NDCG@20 {metric:.4f}"
             ),
         )
+        if result.stopped_by == "time":
+            self._warnings.append(
+                f"the user tower was stopped after {TOWER_S:.0f} s: a faster machine trains it longer"
+            )
+        return result
 
     def fit(self, known: Known, tower: TowerResult) -> Fitted:
         """Generators, prior and encoder at a cut."""

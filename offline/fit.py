@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from candidate_gen.registry import BuildInputs, generator_class
+from candidate_gen.registry import BuildInputs, generator_class, generator_names
 from core.bundle import Bundle
 from core.manifest import Manifest
 from offline.choose import cf_params, similar_params
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from offline.split import Cut
 
 LIMITS: Mapping[str, int] = {"co_occurrence": 200, "ann": 100, "content": 50, "buy_again": 100, "popularity": 350}
-"""Candidates asked of each generator, in pool order; about 500 distinct rows together."""
+"""Candidates asked of each built-in generator, in pool order; about 500 distinct rows together."""
+OTHERS_LIMIT = 100
+"""Candidates asked of each generator that another package brings."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ class Recipe:
 
     @classmethod
     def of(cls, co_occurrence: Mapping[str, Any], trend: Mapping[str, Any], trend_weight: float) -> Recipe:
-        """The built-in generators with these parameters."""
-        generators: dict[str, Mapping[str, Any]] = {name: {} for name in LIMITS}
+        """The built-in generators with these parameters, and every other that is installed with its own."""
+        others = sorted(generator_names() - set(LIMITS))
+        generators: dict[str, Mapping[str, Any]] = {name: {} for name in (*LIMITS, *others)}
         generators["co_occurrence"] = co_occurrence
         generators["popularity"] = trend
         return cls(generators, trend, trend_weight)
@@ -135,7 +138,7 @@ def fit(
     known: Known,
     recipe: Recipe,
     *,
-    names: tuple[str, ...] = tuple(LIMITS),
+    names: tuple[str, ...] | None = None,
     item_vectors: Vector | None = None,
     encoder: UserEncoder | None = None,
     reuse: Mapping[str, BuildableGenerator] | None = None,
@@ -149,7 +152,7 @@ def fit(
 
         recipe: parameters.
 
-        names: generators to build; ``ann`` is left out without ``item_vectors``.
+        names: generators to build, all of the recipe's by default; ``ann`` is left out without ``item_vectors``.
 
         item_vectors: [items, d] of the tower fitted on the same events.
 
@@ -159,7 +162,7 @@ def fit(
     """
     inputs = replace(known.inputs, item_vectors=item_vectors)
     generators: dict[str, BuildableGenerator] = {}
-    for name in names:
+    for name in names or recipe.generators:
         if name == "ann" and item_vectors is None:
             continue
         if name == "content":
@@ -174,7 +177,7 @@ def fit(
         version="draft",
         catalogue=world.data.catalogue,
         generators=tuple(cast("CandidateGenerator", g) for g in generators.values()),
-        limits={name: LIMITS[name] for name in generators},
+        limits={name: LIMITS.get(name, OTHERS_LIMIT) for name in generators},
         popularity=cast("PopularityFloor", generators["popularity"]),
         prior=prior,
         similar=similar,
@@ -197,6 +200,6 @@ def manifest_of(world: World, known: Known, recipe: Recipe, names: tuple[str, ..
         event_weights=dict(data.event_weights),
         seen_types=tuple(data.seen_types),
         event_types=data.event_types,
-        generators={name: {"limit": LIMITS[name], **recipe.generators[name]} for name in names},
+        generators={name: {"limit": LIMITS.get(name, OTHERS_LIMIT), **recipe.generators[name]} for name in names},
         cf={"trend_weight": recipe.trend_weight, **recipe.trend},
     )

@@ -113,7 +113,10 @@ def builder(
         report_to.print(render(data.report))
         with bars() as told:
             world = World.read(data, backend, Path(scratch))
-            yield Builder(world, SplitKind(split), horizon_days, seed=seed, deep=deep, progress=told), told
+            made = Builder(world, SplitKind(split), horizon_days, seed=seed, deep=deep, progress=told)
+            yield made, told
+        for warning in made.warnings:
+            errors.print(f"warning: {warning}", soft_wrap=True)
 
 
 def measure(made: Builder, told: Progress) -> dict[str, Any]:
@@ -140,8 +143,6 @@ def release(made: Builder, bundles: Path, metrics: dict[str, Any]) -> Path:
     version = version_at(time.time())
     draft = open_draft(bundles, version)
     manifest = made.draft(draft, made.plan.release, version=version)
-    if made.without_model:
-        errors.print(f"warning: the ladder of this bundle ends at CF: {made.without_model}", soft_wrap=True)
     with InProcess(draft) as served:
         golden = served.golden()
     seal(draft, replace(manifest, golden=golden, metrics=metrics, rungs=tuple(metrics.get("order", ()))))

@@ -34,7 +34,7 @@ class InProcess:
     def __init__(self, folder: Path) -> None:
         self.bundle: Bundle = load_bundle(folder)
         self._loop = asyncio.new_event_loop()
-        self._work = WorkPool(threads=1, slots=4)
+        self._work = WorkPool(threads=1, slots=len(self.bundle.generators) + 1)
         store = MemoryUserStore(self.bundle.manifest.seen_types)
         self._pipeline = Pipeline(self.bundle, store, self._work, Settings())
 

@@ -1,0 +1,58 @@
+"""A build takes in what is installed, and does what its cut allows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from offline.engine import open_engine
+from offline.fit import OTHERS_LIMIT, Known, Recipe, World, fit
+from offline.read import read_dataset
+from offline.split import TimeCut
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+SEASONAL = """
+import numpy as np
+from core.types import Candidates
+
+class Seasonal:
+    name, inline = "seasonal", True
+
+    @classmethod
+    def build(cls, inputs):
+        found = cls()
+        found.events = inputs.events.count().to_pyarrow().as_py()
+        return found
+
+    def save(self, folder): (folder / "season.txt").write_text("spring")
+
+    @classmethod
+    def load(cls, folder, catalogue): return cls()
+
+    def generate(self, query, limit):
+        return Candidates("seasonal", np.array([1], np.int32), np.array([1.0], np.float32))
+"""
+
+
+def test_a_generator_of_another_package_is_built_with_what_is_known_at_the_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "season_shop.py").write_text(SEASONAL)
+    metadata = tmp_path / "season_shop-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: season-shop\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[terrace.candidate_generators]\nseasonal = season_shop:Seasonal\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lines = [f"u{n % 3},i{n % 4},buy,2025-01-{n + 1:02d}T00:00:00Z" for n in range(20)]
+    (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id,event_type,timestamp", *lines]))
+    with open_engine() as engine:
+        world = World.read(read_dataset(tmp_path / "events.csv", engine=engine), engine, tmp_path)
+        known = Known.at(world, TimeCut(float(world.log.times.min()) + 10 * 86_400))
+        fitted = fit(world, known, Recipe.of({}, {"half_life_days": 7.0, "first_only": True}, 0.5))
+    assert list(fitted.generators) == ["co_occurrence", "content", "buy_again", "popularity", "seasonal"]
+    assert getattr(fitted.generators["seasonal"], "events", None) == 10
+    assert fitted.bundle.limits["seasonal"] == OTHERS_LIMIT
+    assert fitted.bundle.manifest.generators["seasonal"] == {"limit": OTHERS_LIMIT}
