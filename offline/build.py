@@ -100,11 +100,18 @@ class Builder:
         about = self._trainer.write(folder / "model", model, tower, fitted)
         return _write(folder, self.world, fitted, version, about)
 
-    def test_questions(self, bundle: Bundle) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
-        """The questions of the last window, what the store would know, and a description for the figures."""
-        cases = self.plan.test.cases(self.world.log, self.world.targets, new_only=True)
+    def test_questions(
+        self, bundle: Bundle, *, new_only: bool = True
+    ) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
+        """The questions of the last window, what the store would know, and a description for the figures.
+
+        Args:
+            bundle: what will be asked.
+            new_only: only items that the user did not have before count as answers.
+        """
+        cases = self.plan.test.cases(self.world.log, self.world.targets, new_only=new_only)
         states = user_states(self.world.log, cases, bundle, self.world.data.event_types)
-        described = {"kind": self._split.value, "horizon_days": self.plan.horizon_days, "new_only": True}
+        described = {"kind": self._split.value, "horizon_days": self.plan.horizon_days, "new_only": new_only}
         return cases, states, described
 
 

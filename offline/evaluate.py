@@ -4,55 +4,98 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.query import Request, build_query
-from core.types import Tier
-from offline.metrics import bootstrap, coverage, hit_matrix, per_user
+from offline.metrics import LONGEST, every_metric, intervals
 from offline.progress import silent
+from offline.proposals import propose
+from offline.questions import Answers, Questions, Served, ask, available_rungs, user_states
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from core.bundle import Bundle
-    from core.types import Recommendation, Rows, UserState
-    from offline.log import EventLog
+    from core.types import UserState
+    from offline.beyond import Background
     from offline.progress import Progress
+    from offline.proposals import Proposals
     from offline.split import Cases
 
-RUNGS = (Tier.POPULARITY, Tier.CF, Tier.DEEP)
-GENERATOR_DEPTHS = (50, 100, 200, 500)
+__all__ = ["Served", "Worth", "evaluate", "measure", "user_states"]
 
-
-class Served(Protocol):
-    """The serving code as evaluation drives it: no network, no clock, but the same pipeline."""
-
-    bundle: Bundle
-
-    def recommend(self, request: Request, user: UserState, now_s: float, max_tier: Tier) -> Recommendation:
-        """The answer of the pipeline, without a deadline, from ``max_tier`` or the best rung below."""
-        ...
+MAIN = f"ndcg@{LONGEST}"
+"""What rungs are ordered by."""
 
 
 @dataclass(frozen=True)
-class Lists:
-    """What one rung answered: one list per case, and how often it was really this rung."""
+class Worth:
+    """Every rung's answers to the same questions, lowest rung first, and the generators' proposals.
 
-    rows: tuple[Rows, ...]
-    reached: float
+    Attributes:
+        values: rung -> metric -> [q].
+    """
+
+    questions: Questions
+    answers: dict[str, Answers]
+    values: dict[str, dict[str, NDArray[np.float64]]]
+    proposals: Proposals
+
+    @property
+    def top(self) -> str:
+        """The highest rung of the bundle."""
+        return list(self.answers)[-1]
+
+    def rungs(self, background: Background | None = None) -> dict[str, dict[str, Any]]:
+        """Figures of each rung; what ``Background`` measures too if there is one."""
+        popular = next(iter(self.answers.values()))
+        figures: dict[str, dict[str, Any]] = {}
+        for rung, found in self.answers.items():
+            figures[rung] = {**intervals(self.values[rung]), "reached": found.reached}
+            if background is not None:
+                figures[rung] |= background.figures(found.rows, found.hits, popular.rows, self.questions.cases.users)
+        return figures
+
+    def differences(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Each rung minus the one below, question by question."""
+        return {
+            f"{high} - {low}": difference(self.values[high], self.values[low]) for low, high in pairwise(self.answers)
+        }
+
+    def generators(self) -> dict[str, dict[str, Any]]:
+        """Figures of each generator and of their union.
+
+        ``best_rung_gain`` is what the highest rung has over the generator's own list, in NDCG, question by question.
+        """
+        figures = self.proposals.figures()
+        for name, values in self.proposals.alone.items():
+            gain = intervals({MAIN: self.values[self.top][MAIN] - values[MAIN]})
+            figures[name]["best_rung_gain"] = gain[MAIN]
+        return figures
 
 
-def user_states(log: EventLog, cases: Cases, bundle: Bundle, types: Sequence[str]) -> list[UserState]:
-    """What the user store would know of each case's user at the moment of the question."""
-    seen = frozenset(bundle.manifest.seen_types)
-    ids = bundle.catalogue.ids
-    return [
-        log.user_state(int(user), int(end), ids, types, seen) for user, end in zip(cases.users, cases.ends, strict=True)
-    ]
+def measure(served: Served, questions: Questions, *, label: str = "evaluate", progress: Progress = silent) -> Worth:
+    """Put every question to every rung and every generator."""
+    answers = {
+        tier.name: ask(served, questions, tier, what=label, progress=progress) for tier in available_rungs(served)
+    }
+    values = {rung: every_metric(found.hits, questions.n_relevant) for rung, found in answers.items()}
+    proposals = propose(served.bundle, questions, what=f"{label} generators", progress=progress)
+    return Worth(questions, answers, values, proposals)
+
+
+def difference(
+    high: Mapping[str, NDArray[np.float64]], low: Mapping[str, NDArray[np.float64]]
+) -> dict[str, dict[str, float]]:
+    """Means and intervals of the paired difference of each metric [users]."""
+    return intervals({metric: values - low[metric] for metric, values in high.items()})
+
+
+def order(rungs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of the rungs as they were measured, best last."""
+    return sorted(rungs, key=lambda name: float(rungs[name][MAIN]["mean"]))
 
 
 def evaluate(
@@ -60,8 +103,6 @@ def evaluate(
     cases: Cases,
     states: Sequence[UserState],
     *,
-    ks: Sequence[int] = (10, 20),
-    allow_repeats: bool = False,
     split: dict[str, Any] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -72,91 +113,19 @@ def evaluate(
         the paired difference per user; ``generators``: name -> recall at several depths, and ``union``;
         ``split``: what was asked.
     """
-    n_relevant = np.array([len(rows) for rows in cases.relevant], np.int64)
-    figures: dict[str, dict[str, NDArray[np.float64]]] = {}
-    rungs: dict[str, dict[str, Any]] = {}
-    available = [t for t in RUNGS if t is not Tier.DEEP or served.bundle.scorer is not None]
-    for tier in available:
-        lists = _ask(served, cases, states, tier, max(ks), allow_repeats=allow_repeats, progress=progress)
-        hits = hit_matrix(lists.rows, cases.relevant, max(ks))
-        values = {name: v for k in ks for name, v in per_user(hits, n_relevant, k).items()}
-        figures[tier.name] = values
-        rungs[tier.name] = {name: bootstrap(v).as_dict() for name, v in values.items()}
-        rungs[tier.name]["coverage"] = coverage(lists.rows, len(served.bundle.catalogue))
-        rungs[tier.name]["reached"] = lists.reached
-    differences = {
-        f"{high.name} - {low.name}": {
-            name: bootstrap(figures[high.name][name] - figures[low.name][name]).as_dict() for name in figures[low.name]
-        }
-        for low, high in pairwise(available)
+    worth = measure(served, Questions(cases, states), progress=progress)
+    rungs = worth.rungs()
+    exposed = {rung: np.bincount(found.rows[found.rows >= 0]) for rung, found in worth.answers.items()}
+    for rung, exposure in exposed.items():
+        rungs[rung]["coverage"] = float((exposure > 0).sum() / max(len(served.bundle.catalogue), 1))
+    depths = {
+        name: {metric: value for metric, value in values.items() if metric.startswith("recall") or name == "union"}
+        for name, values in worth.generators().items()
     }
-    generators = _generators(served.bundle, cases, states, n_relevant, allow_repeats=allow_repeats, progress=progress)
-    main = f"ndcg@{max(ks)}"
     return {
         "rungs": rungs,
-        "differences": differences,
-        "generators": generators,
-        "split": {"questions": len(cases), "allow_repeats": allow_repeats, **(split or {})},
-        "order": sorted(rungs, key=lambda name: float(rungs[name][main]["mean"])),
+        "differences": worth.differences(),
+        "generators": depths,
+        "split": {"questions": len(cases), **(split or {})},
+        "order": order(rungs),
     }
-
-
-def _ask(
-    served: Served,
-    cases: Cases,
-    states: Sequence[UserState],
-    tier: Tier,
-    limit: int,
-    *,
-    allow_repeats: bool,
-    progress: Progress,
-) -> Lists:
-    rows, reached = [], 0
-    for i, state in enumerate(states):
-        request = Request(user_id=str(cases.users[i]), limit=limit, allow_repeats=allow_repeats)
-        answer = served.recommend(request, state, float(cases.asked_at_s[i]), tier)
-        rows.append(answer.rows)
-        reached += answer.tier is tier
-        if i % 50 == 0 or i + 1 == len(states):
-            progress(f"evaluate {tier.name}", i + 1, len(states))
-    return Lists(tuple(rows), reached / max(len(states), 1))
-
-
-def _generators(
-    bundle: Bundle,
-    cases: Cases,
-    states: Sequence[UserState],
-    n_relevant: NDArray[np.int64],
-    *,
-    allow_repeats: bool,
-    progress: Progress,
-) -> dict[str, dict[str, float]]:
-    """Recall of each generator's allowed candidates at several depths, and of the pool they make together."""
-    names = [generator.name for generator in bundle.generators]
-    found = {name: np.zeros((len(cases), len(GENERATOR_DEPTHS))) for name in names}
-    union = np.zeros(len(cases))
-    union_rows = 0
-    for i, (state, wanted) in enumerate(zip(states, cases.relevant, strict=True)):
-        request = Request(user_id=str(cases.users[i]), limit=20, allow_repeats=allow_repeats)
-        query = build_query(bundle, request, state, float(cases.asked_at_s[i]))
-        pool = []
-        for generator in bundle.generators:
-            rows = generator.generate(query, 2 * max(GENERATOR_DEPTHS)).rows
-            rows = rows[query.allows(rows)]
-            hit = np.isin(rows, wanted)
-            found[generator.name][i] = [hit[:depth].sum() for depth in GENERATOR_DEPTHS]
-            pool.append(rows[: bundle.limits[generator.name]])
-        together = np.unique(np.concatenate(pool))
-        union[i] = np.isin(together, wanted).sum()
-        union_rows += len(together)
-        if i % 50 == 0 or i + 1 == len(cases):
-            progress("evaluate generators", i + 1, len(cases))
-    figures: dict[str, dict[str, float]] = {
-        name: {
-            f"recall@{depth}": float((found[name][:, j] / n_relevant).mean())
-            for j, depth in enumerate(GENERATOR_DEPTHS)
-        }
-        for name in names
-    }
-    figures["union"] = {"recall": float((union / n_relevant).mean()), "rows": union_rows / max(len(cases), 1)}
-    return figures

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from core.query import Request
@@ -14,14 +16,14 @@ from server.loader import load_bundle
 from server.pipeline import Pipeline
 from server.settings import Settings
 from server.user_store import MemoryUserStore
-from server.warm_up import record_golden
+from server.warm_up import record_golden, warm_up
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
     from core.bundle import Bundle
-    from core.types import Recommendation
+    from core.types import Mask, Recommendation
 
 GOLDEN_LIMIT = 10
 GOLDEN_HISTORIES = (0, 1, 3, 10)
@@ -29,18 +31,40 @@ _HOUR_S = 3600.0
 
 
 class InProcess:
-    """A bundle behind the real pipeline, driven without gRPC, store and deadline (``offline.evaluate.Served``)."""
+    """A bundle behind the real pipeline, driven without gRPC and store (``offline.questions.Served``)."""
 
     def __init__(self, folder: Path) -> None:
-        self.bundle: Bundle = load_bundle(folder)
+        """Open the bundle in ``folder``."""
+        bundle = load_bundle(folder)
         self._loop = asyncio.new_event_loop()
-        self._work = WorkPool(threads=1, slots=len(self.bundle.generators) + 1)
-        store = MemoryUserStore(self.bundle.manifest.seen_types)
-        self._pipeline = Pipeline(self.bundle, store, self._work, Settings())
+        self._work = WorkPool(threads=1, slots=len(bundle.generators) + 1)
+        self._answer_from(bundle)
+
+    def _answer_from(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._settings = Settings()
+        store = MemoryUserStore(bundle.manifest.seen_types)
+        self._pipeline = Pipeline(bundle, store, self._work, self._settings)
+
+    def restricted(self, available: Mask) -> InProcess:
+        """The same bundle with a catalogue in which only ``available`` [items] can be had; closed with this one."""
+        other = copy.copy(self)
+        other._answer_from(replace(self.bundle, catalogue=replace(self.bundle.catalogue, available=available)))  # noqa: SLF001 - of the same class
+        return other
 
     def recommend(self, request: Request, user: UserState, now_s: float, max_tier: Tier) -> Recommendation:
         """The pipeline's answer from ``max_tier`` or the best rung below, however long it takes."""
-        ascent = Ascent(Deadline.never(), max_tier)
+        return self._answer(request, user, now_s, Ascent(Deadline.never(), max_tier))
+
+    def warm_up(self) -> None:
+        """Learn what scoring costs here, as a server does before it calls itself ready."""
+        self._loop.run_until_complete(warm_up(self._pipeline, self._settings.warm_up_requests))
+
+    def recommend_within(self, request: Request, user: UserState, now_s: float, budget_s: float) -> Recommendation:
+        """The pipeline's best answer within ``budget_s`` seconds of real time; ``warm_up`` comes first."""
+        return self._answer(request, user, now_s, Ascent(Deadline.after(budget_s), Tier.DEEP))
+
+    def _answer(self, request: Request, user: UserState, now_s: float, ascent: Ascent) -> Recommendation:
         return self._loop.run_until_complete(self._pipeline.answer(request, user, ascent, now_s=now_s))
 
     def golden(self) -> tuple[dict[str, Any], ...]:
