@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offline.metrics import bootstrap, coverage, hit_matrix, per_user
+from offline.metrics import bootstrap, coverage, every_metric, gini, hit_matrix, intervals, per_user
 
 SHARED_EVAL = Path(__file__).resolve().parents[3] / "shared" / "eval"
 
@@ -24,7 +24,10 @@ def by_definition(answer: list[int], relevant: set[int], k: int) -> dict[str, fl
     ideal = sum(1 / math.log2(p + 1) for p in range(1, min(k, len(relevant)) + 1))
     return {
         f"recall@{k}": len(places) / len(relevant),
+        f"precision@{k}": len(places) / k,
         f"ndcg@{k}": sum(1 / math.log2(p + 1) for p in places) / ideal,
+        f"map@{k}": sum(n / p for n, p in enumerate(places, 1)) / min(k, len(relevant)),
+        f"mrr@{k}": 1 / places[0] if places else 0.0,
         f"hit_rate@{k}": float(bool(places)),
     }
 
@@ -41,7 +44,7 @@ def test_every_figure_is_its_definition(users: list[tuple[list[int], set[int]]],
 
 @pytest.mark.shared_data
 def test_figures_agree_with_the_independent_evaluator() -> None:
-    """The same lists give the same recall, NDCG and hit rate as the evaluator beside the checkout."""
+    """The same lists give the same figures as the evaluator beside the checkout, for all that it has."""
     if not SHARED_EVAL.is_dir():
         pytest.skip("the independent evaluator is not beside this checkout")
     sys.path.insert(0, str(SHARED_EVAL))
@@ -62,8 +65,14 @@ def test_figures_agree_with_the_independent_evaluator() -> None:
     )
     for k in (10, 20):
         ours = per_user(hits, n_relevant, k)
-        for mine, name in ((f"recall@{k}", f"recall@{k}"), (f"ndcg@{k}", f"ndcg@{k}"), (f"hit_rate@{k}", f"hr@{k}")):
-            assert theirs[name] == pytest.approx(ours[mine].mean())
+        for mine, name in (
+            ("recall", "recall"),
+            ("precision", "precision"),
+            ("ndcg", "ndcg"),
+            ("mrr", "mrr"),
+            ("hit_rate", "hr"),
+        ):
+            assert theirs[f"{name}@{k}"] == pytest.approx(ours[f"{mine}@{k}"].mean())
 
 
 def test_the_interval_covers_the_mean_and_narrows_with_more_users() -> None:
@@ -77,5 +86,35 @@ def test_nobody_to_judge_is_zero_and_not_an_error() -> None:
     assert bootstrap(np.empty(0)).as_dict() == {"mean": 0.0, "low": 0.0, "high": 0.0}
 
 
+def test_the_interval_is_that_of_means_over_drawn_users() -> None:
+    """Of ten users one has a hit: a mean is k/10 as often as a binomial says."""
+    found = bootstrap(np.array([1.0] + [0.0] * 9))
+    assert found.mean == pytest.approx(0.1)
+    assert (found.low, found.high) == (0.0, pytest.approx(0.3))
+
+
+def test_figures_are_resampled_together_and_the_same_every_time() -> None:
+    """A difference of a figure with itself has no width, and a figure's interval does not depend on the others."""
+    values = np.random.default_rng(3).random(50)
+    found = intervals({"one": values, "other": values**2, "shifted": values + 1})
+    assert found == intervals({"one": values, "other": values**2, "shifted": values + 1})
+    assert found["shifted"]["low"] - found["one"]["low"] == pytest.approx(1)
+    assert bootstrap(values**2).as_dict() == pytest.approx(found["other"])
+
+
+def test_every_metric_comes_at_both_lengths() -> None:
+    figures = every_metric(np.zeros((3, 20), np.bool_), np.ones(3, np.int64))
+    assert set(figures) == {
+        f"{name}@{k}" for name in ("recall", "precision", "ndcg", "map", "mrr", "hit_rate") for k in (10, 20)
+    }
+
+
 def test_coverage_counts_each_item_once() -> None:
-    assert coverage([np.array([1, 2], np.int32), np.array([2, 5], np.int32)], 12) == 0.25
+    assert coverage(np.array([0, 3, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0])) == 0.25
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=12))
+def test_gini_is_half_the_mean_difference_of_two_items_over_the_mean(exposure: list[int]) -> None:
+    total = sum(exposure)
+    expected = sum(abs(a - b) for a in exposure for b in exposure) / (2 * len(exposure) * total) if total else 0
+    assert gini(np.array(exposure)) == pytest.approx(expected)
