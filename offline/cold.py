@@ -14,7 +14,7 @@ from offline.evaluate import difference
 from offline.metrics import LONGEST, hit_matrix, intervals, per_user
 from offline.progress import silent
 from offline.questions import NO_ROW, ask, available_rungs, tell
-from offline.segments import METRICS, NEW_DAYS, age_class
+from offline.segments import METRICS, NEW, NEW_DAYS, NO_EVENTS, age_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.query import Request
-    from core.types import Rows
+    from core.types import Mask, Rows
     from offline.log import EventLog
     from offline.progress import Progress
     from offline.questions import Questions, Served
 
 DEPTH = 50
 RECALL = f"recall@{DEPTH}"
-MAX_QUESTIONS = 2_000
+MAX_QUESTIONS = 1_000
 PICKS = (1, 2, 3)
 _LOOK = 500
-_NEW = (0, 1)  # positions in segments.AGES
 
 
 def cold_items(
@@ -48,22 +47,31 @@ def cold_items(
 
     Returns:
         ``items``: how many such items the catalogue has; ``questions``: with such an item among the relevant ones, and
-        asked here (at most 2,000); ``generators`` and ``rungs``: name -> recall@50 of those items, with intervals;
-        ``among``: the same where nothing else can be had. None where no relevant item is new.
+        asked here (at most 1,000, out of ``of``); ``generators`` and ``rungs``: name -> recall@50 of those items, with
+        intervals; ``among``: the same where nothing else can be had; ``no_events``: all of this for the items without
+        any event yet, None where none of them is relevant. None where no relevant item is new.
     """
-    new = np.isin(age_class(first_s, float(questions.cases.asked_at_s[0])), _NEW)
-    some = questions.answered_by([rows[new[rows]] for rows in questions.cases.relevant])
+    age = age_class(first_s, float(questions.cases.asked_at_s[0]))
+    found = _cold(served, questions, np.isin(age, NEW), "new items", progress)
+    if found is None:
+        return None
+    untouched = _cold(served, questions, age == NO_EVENTS, "items without events", progress)
+    return {"days": NEW_DAYS, **found, "no_events": untouched}
+
+
+def _cold(served: Served, questions: Questions, cold: Mask, what: str, progress: Progress) -> dict[str, Any] | None:
+    """Recall of the relevant rows that are ``cold`` [items]; None where there are none."""
+    some = questions.answered_by([rows[cold[rows]] for rows in questions.cases.relevant])
     if not len(some):
         return None
     asked = some.sample(MAX_QUESTIONS)
-    only = served.restricted(new & served.bundle.catalogue.available)
+    only = served.restricted(cold & served.bundle.catalogue.available)
     return {
-        "days": NEW_DAYS,
-        "items": int(new.sum()),
+        "items": int(cold.sum()),
         "questions": len(asked),
         "of": len(some),
-        **_recall(served, asked, "cold items", progress),
-        "among": _recall(only, asked, "cold items among themselves", progress),
+        **_recall(served, asked, what, progress),
+        "among": _recall(only, asked, f"{what} among themselves", progress),
     }
 
 
@@ -102,7 +110,7 @@ def cold_users(
         progress: told how far it is.
 
     Returns:
-        ``questions``: such users, and asked here (at most 2,000); ``popularity``: what they are answered today;
+        ``questions``: such users, and asked here (at most 1,000, out of ``of``); ``popularity``: what they are answered today;
         ``category``: popular items of the categories of their first item of the window, ``without`` and ``with`` that
         filter, both scored on their other items; ``picks``: with their first 1, 2 and 3 items given as recent
         events at the moment of the last of them, every rung scored on the others. None where there is no such user.

@@ -30,6 +30,9 @@ ACTIVITY = (
 NEW_DAYS = 30
 AGES = ("no events yet", "first 30 days", "30-180 days", "older")
 """Time between an item's first event of any user and the question, by class."""
+NO_EVENTS = 0
+NEW = (0, 1)
+"""Indices into ``AGES``."""
 _AGE_BOUNDS_S = np.array([0.0, NEW_DAYS * DAY_S, 180.0 * DAY_S])
 METRICS = (f"ndcg@{LONGEST}", f"recall@{LONGEST}")
 

@@ -26,6 +26,16 @@ def test_cold_items_are_what_hardly_anybody_had_yet() -> None:
     assert (found["questions"], found["items"]) == (2, N - 1)
     assert found["rungs"]["POPULARITY"]["recall@50"]["mean"] == 0.5
     assert found["generators"]["second"]["recall@50"]["mean"] == 1  # it proposes 2 and 3
+    assert found["no_events"] is None
+
+
+def test_items_without_any_event_are_counted_once_more_by_themselves() -> None:
+    """User 0 wants 3, which has events, and 4, which has none."""
+    found = cold_items(Recorded({Tier.POPULARITY: [3, 4]}), questions(ITEMS, CUT_DAY, {0: [3, 4], 1: [2]}), FIRST)
+    assert found is not None
+    assert found["rungs"]["POPULARITY"]["recall@50"]["mean"] == 0.5
+    assert found["no_events"]["rungs"]["POPULARITY"]["recall@50"]["mean"] == 1
+    assert (found["no_events"]["questions"], found["no_events"]["items"]) == (1, N - 3)
 
 
 def test_among_new_items_nothing_else_takes_a_place() -> None:
