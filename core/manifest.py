@@ -67,6 +67,8 @@ class Manifest:
 
         data: the data report of the events it was built from.
 
+        gate: what ``offline.gate`` said of it, and ``action``: what was done about that; empty = it was not asked.
+
         files: path inside the folder -> size and checksum.
     """
 
@@ -85,6 +87,7 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     golden: tuple[Mapping[str, Any], ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 

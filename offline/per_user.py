@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ class PerUser:
 
     def save(self, path: Path) -> None:
         """Write one ``.npz``; the same figures give the same bytes."""
-        arrays = {
+        arrays: dict[str, Any] = {
             f"{rung}{_SEPARATOR}{name}": values for rung, of in self.values.items() for name, values in of.items()
         }
         np.savez_compressed(path, users=self.users, answers=self.answers, **arrays)
@@ -82,7 +83,7 @@ class PerUser:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             users, answers = arrays.pop("users"), arrays.pop("answers")
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise BundleError(f"{path}: not readable ({error}). Copy or build the bundle again") from error
         values: dict[str, dict[str, NDArray[np.float32]]] = {}
         for name, array in arrays.items():
