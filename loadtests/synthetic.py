@@ -40,7 +40,7 @@ from ranking.features import Features, SourceScale
 from ranking.networks import Ensemble, Ranker, UserTower
 from ranking.ranker import RankerSettings
 from ranking.sequences import Sequences
-from ranking.tower_run import TowerSettings
+from ranking.tower_settings import TowerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

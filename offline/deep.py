@@ -17,7 +17,7 @@ from ranking.features import Features, SourceScale
 from ranking.onnx_scorer import OnnxUserEncoder
 from ranking.ranker import RankerResult, RankerSettings, RankingData, train_ranker
 from ranking.tower import TowerResult, train_tower
-from ranking.tower_run import TowerQuestions, TowerSettings
+from ranking.tower_settings import TowerQuestions, TowerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ranking.networks import MAX_EVENTS, Ensemble, ServedTower, UserTower
+from ranking.networks import Ensemble, ServedTower, UserTower
 from ranking.onnx_scorer import DESCRIPTION, FEATURES, FORMAT_VERSION, ITEM_VECTORS, RANKER, TOWER
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def export_tower(path: Path, tower: UserTower, item_vectors: Vector) -> None:
     module = ServedTower(tower.eval())
     length = torch.export.Dim("h", min=1, max=4096)
     shapes = {name: {0: length} for name in history(1)}
-    _export(path, module, history(MAX_EVENTS + 7), shapes, "user_vector")
-    _check(path, module, [history(h) for h in (1, 2, 3, 17, MAX_EVENTS, 4 * MAX_EVENTS)])
+    _export(path, module, history(tower.reach + 7), shapes, "user_vector")
+    _check(path, module, [history(h) for h in (1, 2, 3, 17, tower.reach, 4 * tower.reach)])
 
 
 def export_ranker(

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-MAX_EVENTS = 50
-"""Newest events of a history that the user tower reads."""
 TIME_BUCKETS = 30
 CLIP = 4.0
 """Standardised inputs of the ranker beyond this are cut: what training never saw must not decide."""
@@ -28,13 +26,13 @@ class Attention(nn.Module):
     follow HSTU, Zhai et al. 2024), so that it does not matter where in a window an event lies.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, reach: int) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
-        self.place_bias = nn.Parameter(torch.zeros(heads, MAX_EVENTS))
+        self.place_bias = nn.Parameter(torch.zeros(heads, reach))
         self.time_bias = nn.Parameter(torch.zeros(heads, TIME_BUCKETS))
 
     def forward(self, asked: Tensor, known: Tensor, place: Tensor, bucket: Tensor, allowed: Tensor) -> Tensor:
@@ -63,10 +61,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """A transformer block, normalised before each half."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, reach: int) -> None:
         super().__init__()
         self.attend_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads, dropout)
+        self.attention = Attention(width, heads, dropout, reach)
         self.feed = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
         )
@@ -86,14 +84,20 @@ class UserTower(nn.Module):
 
     Events come newest first. Each one sees itself and what is older, so every place of a window is a
     training example. A user vector's dot product with an item vector is the score.
+
+    Attributes:
+        reach: newest events of a history that it reads.
     """
 
-    def __init__(self, n_types: int, width: int, *, blocks: int = 1, heads: int = 2, dropout: float = 0.2) -> None:
+    def __init__(
+        self, n_types: int, width: int, *, blocks: int = 1, heads: int = 2, dropout: float = 0.2, reach: int = 50
+    ) -> None:
         super().__init__()
+        self.reach = reach
         self.types = nn.Embedding(n_types + 1, width)
         self.enter = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, reach) for _ in range(blocks))
         self.leave = nn.LayerNorm(width)
         nn.init.normal_(self.types.weight, std=0.02)
 
@@ -129,8 +133,9 @@ class ServedTower(nn.Module):
         self.tower = tower
 
     def forward(self, history_vectors: Tensor, history_types: Tensor, history_ages: Tensor) -> Tensor:
-        """[d] from [h, d], [h] and [h], newest first; events beyond ``MAX_EVENTS`` are not looked at."""
-        vectors, types, ages = history_vectors[:MAX_EVENTS], history_types[:MAX_EVENTS], history_ages[:MAX_EVENTS]
+        """[d] from [h, d], [h] and [h], newest first; events beyond the tower's reach are not looked at."""
+        reach = self.tower.reach
+        vectors, types, ages = history_vectors[:reach], history_types[:reach], history_ages[:reach]
         types = torch.where(types < self.tower.types.num_embeddings, types, 0)
         known = torch.ones_like(types, dtype=torch.bool)
         vector: Tensor = self.tower(vectors[None], types[None], ages[None], known[None], newest_only=True)[0, 0]

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ranking.networks import MAX_EVENTS
-from ranking.tower_run import TowerQuestions, TowerRun, TowerSettings
-from ranking.windows import Windows
+from ranking.tower_run import TowerRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
 
     from core.types import Vector
     from ranking.networks import UserTower
     from ranking.sequences import Sequences
+    from ranking.tower_settings import TowerQuestions, TowerSettings
 
 
 def _silent(epoch: int, loss: float, metric: float) -> None:
@@ -65,6 +67,7 @@ def train_tower(
     time_limit_s: float = math.inf,
     seed: int = 0,
     device: str = "auto",
+    checkpoint: Path | None = None,
     progress: Callable[[int, float, float], None] = _silent,
 ) -> TowerResult:
     """Train tower and item vectors together (softmax over the catalogue, tied item embeddings).
@@ -83,49 +86,61 @@ def train_tower(
         time_limit_s: no epoch is started that would probably end after this wall time, seconds.
         seed: of weights, order and draws.
         device: "cpu", "cuda" or "auto".
+        checkpoint: a file written after every epoch; where it exists, training goes on from it to the same weights.
+            Removed at the end. Whoever names it answers for it being of the same data and settings.
         progress: called after each epoch with its number, mean loss and validation NDCG@20 (NaN without).
 
     Raises:
         ValueError: there is nothing to learn from.
     """
     started = time.monotonic()
-    windows = Windows.cut(
-        sequences,
-        length=MAX_EVENTS,
-        stride=settings.stride,
-        horizon_days=settings.horizon_days,
-        new_only=settings.new_only,
-    )
-    if not len(windows):
-        raise ValueError("no user has events at two different times: there is no sequence to learn from")
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(where.type == "cpu")
     try:
-        run = TowerRun(sequences, n_items, n_types, settings=settings, windows=windows, device=where, seed=seed)
+        run = TowerRun(sequences, n_items, n_types, settings=settings, device=where, seed=seed)
         if init is not None:
             run.start_from(init.tower, init.item_vectors)
-        result = TowerResult(run.tower, init.item_vectors if init else run.item_vectors(), settings)
-        longest, best = 0.0, run.weights()
-        for epoch in range(1, max_epochs + 1):
+        result = TowerResult(run.mean_tower, init.item_vectors if init else run.item_vectors(), settings)
+        longest, best, first = 0.0, run.weights(), 1
+        if checkpoint is not None and checkpoint.exists():
+            kept = torch.load(checkpoint, weights_only=True)
+            run.resume(kept["run"])
+            best, result.metric, result.best_epoch = kept["best"], kept["metric"], kept["best_epoch"]
+            first = len(result.metric) + 1
+        for epoch in range(first, max_epochs + 1):
+            if valid is not None and epoch - 1 - result.best_epoch >= patience:
+                result.stopped_by = "patience"
+                break
             began = time.monotonic()
             if epoch > 1 and began - started + longest > time_limit_s:
                 result.stopped_by = "time"
                 break
-            loss = run.epoch(max_epochs)
+            loss = run.epoch()
             value = math.nan if valid is None else run.ndcg(valid)
             better = valid is None or value > max(result.metric, default=-math.inf)
             result.metric.append(value)
             progress(epoch, loss, value)
-            longest = max(longest, time.monotonic() - began)
             if better:
                 best, result.best_epoch = run.weights(), epoch
-            elif epoch - result.best_epoch >= patience:
+            if checkpoint is not None:
+                _keep(checkpoint, run, best, result)
+            longest = max(longest, time.monotonic() - began)
+        else:
+            if valid is not None and len(result.metric) - result.best_epoch >= patience:
                 result.stopped_by = "patience"
-                break
         run.restore(best)
-        result.tower, result.item_vectors = run.tower.cpu().eval(), run.item_vectors()
+        result.tower, result.item_vectors = run.mean_tower.cpu(), run.item_vectors()
     finally:
         torch.use_deterministic_algorithms(before)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     result.seconds = time.monotonic() - started
     return result
+
+
+def _keep(checkpoint: Path, run: TowerRun, best: tuple[dict[str, Tensor], Tensor], result: TowerResult) -> None:
+    """Write what ``train_tower`` needs to go on; an interrupted write leaves the file before it."""
+    draft = checkpoint.with_suffix(".writing")
+    torch.save({"run": run.state(), "best": best, "metric": result.metric, "best_epoch": result.best_epoch}, draft)
+    draft.replace(checkpoint)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ranking.networks import MAX_EVENTS, UserTower
+from ranking.networks import UserTower
 from ranking.sequences import SECONDS_PER_DAY
+from ranking.softmax import catalogue_softmax
+from ranking.tower_settings import FULL_SOFTMAX_ITEMS, TowerQuestions, TowerSettings
 from ranking.windows import TrendGrid, Windows, newest_first
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -24,83 +25,8 @@ if TYPE_CHECKING:
     from core.types import Rows, Vector
     from ranking.sequences import Sequences
 
-_FULL_SOFTMAX_ITEMS = 20_000
 _FIRST_SCALE = 0.02
-
-
-@dataclass(frozen=True)
-class TowerSettings:
-    """How a tower is built and trained.
-
-    Attributes:
-        width: of user and item vectors.
-
-        blocks: transformer blocks.
-
-        dropout: share of activations dropped while training.
-
-        horizon_days: an answer is right if it comes this soon; None = in the user's next step.
-
-        new_only: only items the user never had before are right answers.
-
-        answers: right answers drawn for each place and epoch.
-
-        trend_half_life_days: the tower learns what a user likes *beyond* the trend of the day, whose
-            logarithm is added to every score in training; None = it learns all of it.
-
-        recency_half_life_days: places count half for every so many days of age; None = all the same.
-
-        spectral: item vectors start from a singular value decomposition of who had what, not from noise.
-
-        stride: events between the ends of neighbouring windows.
-
-        batch: windows of a step.
-
-        rate: learning rate.
-
-        item_rate: learning rate of item vectors as a multiple of ``rate``.
-
-        decay: weight decay.
-
-        negatives: sampled items per step where the catalogue is above 20,000 items.
-    """
-
-    width: int = 64
-    blocks: int = 1
-    heads: int = 2
-    dropout: float = 0.2
-    horizon_days: float | None = None
-    new_only: bool = False
-    answers: int = 1
-    trend_half_life_days: float | None = None
-    recency_half_life_days: float | None = None
-    spectral: bool = True
-    stride: int = 25
-    batch: int = 128
-    rate: float = 2e-3
-    item_rate: float = 1.0
-    decay: float = 0.01
-    negatives: int = 4096
-
-
-@dataclass(frozen=True)
-class TowerQuestions:
-    """Held-out questions for early stopping.
-
-    Attributes:
-        sequences: histories, all events before each question and more.
-
-        users: [q] user of each question.
-
-        ends: [q] index after the last event that may be seen.
-
-        relevant: [q] right answers; unique rows.
-    """
-
-    sequences: Sequences
-    users: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    relevant: Sequence[Rows]
+_WARM_UP_STEPS = 50
 
 
 class TowerRun:
@@ -113,28 +39,41 @@ class TowerRun:
         n_types: int,
         *,
         settings: TowerSettings,
-        windows: Windows,
         device: torch.device,
         seed: int,
     ) -> None:
-        """Make everything from ``seed``."""
+        """Make everything from ``seed``.
+
+        Raises:
+            ValueError: there is nothing to learn from.
+        """
         torch.manual_seed(seed)
-        rng = np.random.default_rng(seed)
-        self.sequences, self.settings, self.windows, self.device, self.rng = sequences, settings, windows, device, rng
+        self.rng = np.random.default_rng(seed)
+        self.sequences, self.settings, self.device = sequences, settings, device
+        self._windows = self._cut()
+        if not len(self._windows):
+            raise ValueError("no user has events at two different times: there is no sequence to learn from")
         self.tower = UserTower(
-            n_types, settings.width, blocks=settings.blocks, heads=settings.heads, dropout=settings.dropout
+            n_types,
+            settings.width,
+            blocks=settings.blocks,
+            heads=settings.heads,
+            dropout=settings.dropout,
+            reach=settings.reach,
         ).to(device)
-        self.items = nn.Parameter(torch.from_numpy(_first_vectors(sequences, n_items, settings, rng)).to(device))
+        self.items = nn.Parameter(torch.from_numpy(_first_vectors(sequences, n_items, settings, self.rng)).to(device))
         self.trained = np.bincount(sequences.items, minlength=n_items) > 0
         self.optimiser = torch.optim.AdamW(
             [
-                {"params": self.tower.parameters(), "rate": settings.rate},
+                {"params": self.tower.parameters(), "lr": settings.rate, "rate": settings.rate},
                 {"params": [self.items], "rate": settings.rate * settings.item_rate},
             ],
             weight_decay=settings.decay,
             fused=True,
         )
-        self.sampled = n_items > _FULL_SOFTMAX_ITEMS
+        self.mean_tower, self.mean_items = deepcopy(self.tower).eval(), self.items.detach().clone()
+        self._half = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - no public name
+        self.sampled = n_items > FULL_SOFTMAX_ITEMS
         self.step = 0
         if self.sampled:
             share = np.bincount(sequences.items, minlength=n_items) ** 0.75
@@ -142,11 +81,9 @@ class TowerRun:
         self._trend: TrendGrid | None = None
         if settings.trend_half_life_days is not None:
             self._trend = TrendGrid(sequences, n_items, settings.trend_half_life_days, first_only=settings.new_only)
-        newest = sequences.times.max()
-        age = (newest - sequences.times[windows.place]) / SECONDS_PER_DAY
-        half = settings.recency_half_life_days
-        self.place_weight = np.exp2(-age / half) if half else np.ones(len(age))
-        self.place_weight = (self.place_weight / self.place_weight.mean()).astype(np.float32)
+        half_life = settings.recency_half_life_days
+        age = (sequences.times.max() - sequences.times) / SECONDS_PER_DAY
+        self._event_weight = (np.exp2(-age / half_life) if half_life else np.ones(len(age))).astype(np.float32)
 
     def start_from(self, tower: UserTower, item_vectors: Vector) -> None:
         """Take over weights; items whose vector is zero keep their random one."""
@@ -154,68 +91,126 @@ class TowerRun:
         known = np.flatnonzero(item_vectors.any(axis=1))
         with torch.no_grad():
             self.items[torch.from_numpy(known)] = torch.from_numpy(item_vectors[known]).to(self.device)
+        self.mean_tower.load_state_dict(tower.state_dict())
+        self.mean_items.copy_(self.items.detach())
 
     def weights(self) -> tuple[dict[str, Tensor], Tensor]:
-        """A copy of everything that is trained."""
-        return {k: v.clone() for k, v in self.tower.state_dict().items()}, self.items.detach().clone()
+        """A copy of what is evaluated: the averaged weights."""
+        return {k: v.clone() for k, v in self.mean_tower.state_dict().items()}, self.mean_items.clone()
 
     def restore(self, weights: tuple[dict[str, Tensor], Tensor]) -> None:
-        """Go back to a copy."""
-        self.tower.load_state_dict(weights[0])
+        """Go back to a copy, to evaluate it."""
+        self.mean_tower.load_state_dict(weights[0])
+        self.mean_items.copy_(weights[1])
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, to be kept in a file."""
+        return {
+            "tower": self.tower.state_dict(),
+            "items": self.items.detach(),
+            "mean": self.weights(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "rng": self.rng.bit_generator.state,
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on as if ``state`` had just been taken."""
+        self.tower.load_state_dict(state["tower"])
         with torch.no_grad():
-            self.items.copy_(weights[1])
+            self.items.copy_(state["items"])
+        self.restore(state["mean"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+        self.rng.bit_generator.state = state["rng"]
+        torch.set_rng_state(state["torch_rng"])
 
     def item_vectors(self) -> Vector:
         """[items, d] zeros where an item was never seen."""
-        vectors = self.items.detach().cpu().numpy().astype(np.float32)
+        vectors = self.mean_items.cpu().numpy().astype(np.float32)
         return np.where(self.trained[:, None], vectors, np.float32(0))
 
-    def epoch(self, of_epochs: int) -> float:
-        """One pass of at most ``of_epochs``; the mean loss."""
+    def epoch(self) -> float:
+        """One pass; the mean loss."""
         self.tower.train()
-        order = self.rng.permutation(len(self.windows))
-        batches = [order[i : i + self.settings.batch] for i in range(0, len(order), self.settings.batch)]
-        total_steps = of_epochs * len(batches)
+        if self.step:
+            self._windows = self._cut(self.rng.integers(0, self.settings.stride, self.sequences.n_users))
+        batches = self._windows.batches(self.settings.batch, self.rng)
         total = 0.0
         for chosen in batches:
             for group in self.optimiser.param_groups:
-                group["lr"] = group["rate"] * _schedule(self.step / total_steps, self.step)
+                group["lr"] = group["rate"] * min(1.0, (self.step + 1) / _WARM_UP_STEPS)
             self.step += 1
             loss = self._loss(chosen)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call] # torch ships it untyped
             nn.utils.clip_grad_norm_(self.tower.parameters(), 1.0)
             self.optimiser.step()
+            self._average()
             total += float(loss.detach())
         return total / len(batches)
 
+    @torch.no_grad()
+    def _average(self) -> None:
+        forget = 1 - min(self.settings.memory, self.step / (self.step + 10))
+        for mean, now in zip(self.mean_tower.parameters(), self.tower.parameters(), strict=True):
+            mean.lerp_(now, forget)
+        self.mean_items.lerp_(self.items, forget)
+
+    def _cut(self, shift: NDArray[np.int64] | None = None) -> Windows:
+        settings = self.settings
+        return Windows.cut(
+            self.sequences,
+            length=settings.reach,
+            stride=settings.stride,
+            horizon_days=settings.horizon_days,
+            new_only=settings.new_only,
+            shift=shift,
+        )
+
     def _loss(self, chosen: NDArray[np.int64]) -> Tensor:
-        event, known, window, position, asked = self.windows.batch(chosen, MAX_EVENTS)
-        users = self._encode(self.sequences, event, known, newest_only=False)[window, position]
+        windows = self._windows
+        length = int((windows.stop[chosen] - windows.start[chosen]).max())
+        event, known, window, position, asked = windows.batch(chosen, length)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+            encoded = self._encode(self.tower, self.items, self.sequences, event, known, newest_only=False)
+        users = encoded[window, position].float()
         answers = torch.from_numpy(
-            self.sequences.items[self.windows.draw(asked, self.settings.answers, self.rng)].astype(np.int64)
+            self.sequences.items[windows.draw(asked, self.settings.answers, self.rng)].astype(np.int64)
         ).to(self.device)
-        weight = torch.from_numpy(self.place_weight[asked]).to(self.device)
+        weight = torch.from_numpy(self._event_weight[windows.place[asked]]).to(self.device)
+        weight = weight / weight.mean()
         if self.sampled:
-            each = self._sampled_loss(users, answers)
-        else:
-            logits = users @ self.items.T
-            if self._trend is not None:
-                trend = self._trend.at(self.sequences.times[self.windows.place[asked]])
-                logits = logits + torch.from_numpy(trend).to(self.device)
-            if self.settings.new_only:
-                logits = logits.scatter_add(1, *self._past(event[window], known[window], position))
-            each = torch.logsumexp(logits, dim=1) - logits.gather(1, answers).mean(dim=1)
-        return (each * weight).mean()
+            return (self._sampled_loss(users, answers) * weight).mean()
+        day = None if self._trend is None else self._trend.day(self.sequences.times[windows.place[asked]])
+        past = self._past(event, known, window, position) if self.settings.new_only else None
+
+        def adjust(part: slice, logits: Tensor) -> None:
+            if self._trend is not None and day is not None:
+                logits += torch.from_numpy(self._trend.grid[day[part]]).to(self.device)
+            if past is not None:
+                logits.scatter_add_(1, *past(part))
+
+        return catalogue_softmax(users, self.items, answers, weight, adjust, half=self._half)
 
     def _past(
-        self, event: NDArray[np.int64], known: NDArray[np.bool_], position: NDArray[np.int64]
-    ) -> tuple[Tensor, Tensor]:
-        """Index and value [p, l] that take out of the logits what the user had before; it is no wrong answer."""
-        past = known & (np.arange(event.shape[1]) >= position[:, None])
-        value = np.where(past, np.float32(-1e4), np.float32(0))
-        index = self.sequences.items[event].astype(np.int64)
-        return torch.from_numpy(index).to(self.device), torch.from_numpy(value).to(self.device)
+        self,
+        event: NDArray[np.int64],
+        known: NDArray[np.bool_],
+        window: NDArray[np.int64],
+        position: NDArray[np.int64],
+    ) -> Callable[[slice], tuple[Tensor, Tensor]]:
+        """For a slice of places index and value [c, l] that take out of logits what the user had: no wrong answers."""
+        items = torch.from_numpy(self.sequences.items[event].astype(np.int64)).to(self.device)
+        at = np.arange(event.shape[1])
+
+        def of(part: slice) -> tuple[Tensor, Tensor]:
+            past = known[window[part]] & (at >= position[part, None])
+            value = torch.from_numpy(np.where(past, np.float32(-1e4), np.float32(0))).to(self.device)
+            return items[torch.from_numpy(window[part]).to(self.device)], value
+
+        return of
 
     def _sampled_loss(self, users: Tensor, answers: Tensor) -> Tensor:
         """Softmax over sampled items, corrected by how often each is sampled (Bengio & Senecal 2008)."""
@@ -230,28 +225,36 @@ class TowerRun:
         return (torch.logaddexp(torch.logsumexp(others, dim=2), right) - right).mean(dim=1)
 
     def _encode(
-        self, sequences: Sequences, event: NDArray[np.int64], known: NDArray[np.bool_], *, newest_only: bool
+        self,
+        tower: UserTower,
+        item_vectors: Tensor,
+        sequences: Sequences,
+        event: NDArray[np.int64],
+        known: NDArray[np.bool_],
+        *,
+        newest_only: bool,
     ) -> Tensor:
         ages = (sequences.times[event[:, :1]] - sequences.times[event]).astype(np.float32)
         items = torch.from_numpy(sequences.items[event].astype(np.int64)).to(self.device)
         types = torch.from_numpy(sequences.types[event].astype(np.int64)).to(self.device)
-        vectors = functional.embedding(items, self.items)
+        vectors = functional.embedding(items, item_vectors)
         at = torch.from_numpy(ages).to(self.device)
-        found: Tensor = self.tower(vectors, types, at, torch.from_numpy(known).to(self.device), newest_only=newest_only)
+        found: Tensor = tower(vectors, types, at, torch.from_numpy(known).to(self.device), newest_only=newest_only)
         return found
 
     @torch.no_grad()
     def ndcg(self, valid: TowerQuestions, k: int = 20) -> float:
         """Mean NDCG@k over the whole catalogue; a user's past items are left out where ``new_only``."""
-        self.tower.eval()
+        reach = self.settings.reach
         start = valid.sequences.ptr[valid.users]
         values = []
         for i in range(0, len(valid.users), 512):
             part = slice(i, i + 512)
-            event, known = newest_first(
-                np.maximum(start[part], valid.ends[part] - MAX_EVENTS), valid.ends[part], MAX_EVENTS
-            )
-            scores = self._encode(valid.sequences, event, known, newest_only=True)[:, 0] @ self.items.T
+            event, known = newest_first(np.maximum(start[part], valid.ends[part] - reach), valid.ends[part], reach)
+            users = self._encode(self.mean_tower, self.mean_items, valid.sequences, event, known, newest_only=True)[
+                :, 0
+            ]
+            scores = users @ self.mean_items.T
             if self._trend is not None:
                 scores = scores + torch.from_numpy(self._trend.newest).to(self.device)
             found = scores.cpu().numpy()
@@ -290,8 +293,3 @@ def _ndcg(scores: NDArray[Any], relevant: Rows, k: int) -> float:
     gain = 1 / np.log2(np.arange(2, k + 2))
     hit = np.isin(top, relevant)
     return float((hit * gain[: len(hit)]).sum() / gain[: min(len(relevant), k)].sum())
-
-
-def _schedule(done: float, step: int) -> float:
-    """Warm up over 50 steps, then fall along a cosine to a tenth."""
-    return min(1.0, (step + 1) / 50) * (0.55 + 0.45 * math.cos(math.pi * min(done, 1.0)))

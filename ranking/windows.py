@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ranking.sequences import Sequences
 
 
+_BATCHES_PER_PAGE = 16
+"""Windows are sorted by length within so many batches: less filling up, and still a random order."""
+
+
 @dataclass(frozen=True)
 class Windows:
     """Overlapping windows over sequences, and the places in them where the tower is asked.
@@ -49,7 +53,14 @@ class Windows:
 
     @classmethod
     def cut(
-        cls, sequences: Sequences, *, length: int, stride: int, horizon_days: float | None, new_only: bool
+        cls,
+        sequences: Sequences,
+        *,
+        length: int,
+        stride: int,
+        horizon_days: float | None,
+        new_only: bool,
+        shift: NDArray[np.int64] | None = None,
     ) -> Windows:
         """Cut windows so that every event lies in the newest ``stride`` places of exactly one.
 
@@ -59,6 +70,7 @@ class Windows:
             stride: events between the ends of neighbouring windows, <= ``length``.
             horizon_days: how far ahead answers may lie; None = in the very next step.
             new_only: only items that the user never had before are answers.
+            shift: [users] events by which each user's first window is shorter, 0 to ``stride`` - 1.
         """
         ptr, users, times = sequences.ptr, sequences.users, sequences.times
         n = len(sequences)
@@ -79,12 +91,14 @@ class Windows:
         target_stop = np.searchsorted(pool, until)
         asked = target_stop > target_start
         place = last[asked]
-        chunk = (place - ptr[users[place]]) // stride
+        shorter = np.zeros(len(ptr) - 1, np.int64) if shift is None else shift
+        chunk = (place - ptr[users[place]] + shorter[users[place]]) // stride
         new = np.ones(len(place), np.bool_)
         new[1:] = (chunk[1:] != chunk[:-1]) | (users[place][1:] != users[place][:-1])
         head = np.flatnonzero(new)
         first_event = ptr[users[place[head]]]
-        stop = np.minimum(first_event + (chunk[head] + 1) * stride, ends[place[head]])
+        stop = first_event + (chunk[head] + 1) * stride - shorter[users[place[head]]]
+        stop = np.minimum(stop, ends[place[head]])
         return cls(
             start=np.maximum(first_event, stop - length),
             stop=stop,
@@ -98,6 +112,15 @@ class Windows:
     def __len__(self) -> int:
         """Number of windows."""
         return len(self.start)
+
+    def batches(self, size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        """All windows in random order in batches of ``size``, windows of about one length together."""
+        order = rng.permutation(len(self))
+        length = (self.stop - self.start)[order]
+        pages = np.arange(len(order)) // (size * _BATCHES_PER_PAGE)
+        order = order[np.lexsort((length, pages))]
+        cut = [order[i : i + size] for i in range(0, len(order), size)]
+        return [cut[i] for i in rng.permutation(len(cut))]
 
     def batch(
         self, chosen: NDArray[np.int64], length: int
@@ -152,10 +175,9 @@ class TrendGrid:
         last: NDArray[np.float32] = self.grid[-1]
         return last
 
-    def at(self, times: NDArray[np.int64]) -> NDArray[np.float32]:
-        """[p, items] as known at the start of the days of ``times`` [p]."""
-        day = np.clip((times - self._start) // int(SECONDS_PER_DAY), 0, len(self.grid) - 1)
-        found: NDArray[np.float32] = self.grid[day]
+    def day(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[p] row of ``grid`` for ``times`` [p]: what was known at the start of their days."""
+        found: NDArray[np.int64] = np.clip((times - self._start) // int(SECONDS_PER_DAY), 0, len(self.grid) - 1)
         return found
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ranking.networks import Ensemble, Ranker, UserTower
-from ranking.tower import TowerResult, TowerSettings, train_tower
+from ranking.tower import TowerResult, train_tower
+from ranking.tower_settings import TowerSettings
 from tests.ranking import world
 from tests.ranking.test_features import FEATURES
 

@@ -12,11 +12,12 @@ from onnx import TensorProto, helper
 
 from core.manifest import BundleError
 from ranking.export import ExportError, check_graph, export_ranker, save_model
-from ranking.networks import MAX_EVENTS, Ensemble, Ranker
+from ranking.networks import Ensemble, Ranker
 from ranking.onnx_scorer import OnnxScorer, OnnxUserEncoder, load_model
 from tests.contracts.encoder_contract import EncoderContract, with_history
 from tests.contracts.scorer_contract import InterruptibleScorerContract
 from tests.ranking import world
+from tests.ranking.conftest import SETTINGS
 from tests.ranking.test_features import FEATURES
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ranking.tower import TowerResult
 
 WIDTH = 16
+REACH = SETTINGS.reach
 Loaded = tuple[OnnxUserEncoder, OnnxScorer, "Vector"]
 
 
@@ -60,19 +62,19 @@ class TestOnnxUserEncoder(EncoderContract):
 
     def test_it_is_the_trained_network(self, encoder: OnnxUserEncoder, trained: TowerResult, query: Query) -> None:
         """Also in the newest place of a longer, filled-up window, which is how it was trained."""
-        filled = np.zeros((1, MAX_EVENTS, WIDTH), np.float32)
+        filled = np.zeros((1, REACH, WIDTH), np.float32)
         filled[0, :4] = trained.item_vectors[query.history]
-        ages = np.full((1, MAX_EVENTS), query.history_age_s[-1], np.float32)
+        ages = np.full((1, REACH), query.history_age_s[-1], np.float32)
         ages[0, :4] = query.history_age_s
-        types = np.zeros((1, MAX_EVENTS), np.int64)
+        types = np.zeros((1, REACH), np.int64)
         types[0, :4] = query.history_type
         with torch.no_grad():
-            expected = trained.tower(*map(torch.from_numpy, (filled, types, ages)), torch.arange(MAX_EVENTS)[None] < 4)
+            expected = trained.tower(*map(torch.from_numpy, (filled, types, ages)), torch.arange(REACH)[None] < 4)
         np.testing.assert_allclose(encoder.encode(query), expected[0, 0].numpy(), atol=1e-4)
 
     def test_what_lies_further_back_than_it_reads_changes_nothing(self, encoder: OnnxUserEncoder, query: Query) -> None:
         long = with_history(query, 200)
-        short = with_history(long, MAX_EVENTS)
+        short = with_history(long, REACH)
         np.testing.assert_allclose(encoder.encode(long), encoder.encode(short), atol=1e-6)
 
     def test_event_types_it_never_met_count_as_unknown(self, encoder: OnnxUserEncoder, query: Query) -> None:

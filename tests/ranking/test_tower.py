@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ranking.sequences import Sequences
-from ranking.tower import TowerQuestions, TowerResult, TowerSettings, train_tower
+from ranking.tower import TowerResult, train_tower
 from ranking.tower_run import TowerRun
+from ranking.tower_settings import TowerQuestions, TowerSettings
 from ranking.windows import TrendGrid, Windows
 from tests.ranking import world
 from tests.ranking.conftest import SETTINGS
@@ -28,9 +29,7 @@ def questions(seed: int) -> TowerQuestions:
 
 def ndcg(result: TowerResult, asked: TowerQuestions) -> float:
     run = TowerRun(
-        asked.sequences, world.ITEMS, 2, settings=result.settings,
-        windows=Windows.cut(asked.sequences, length=50, stride=25, horizon_days=None, new_only=False),
-        device=torch.device("cpu"), seed=0,
+        asked.sequences, world.ITEMS, 2, settings=result.settings, device=torch.device("cpu"), seed=0,
     )  # fmt: skip
     run.start_from(result.tower, result.item_vectors)
     return run.ndcg(asked, k=5)
@@ -73,9 +72,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training() -> None:
     assert result.best_epoch == int(np.argmax(seen)) + 1
     assert len(seen) == result.best_epoch + 2
     run = TowerRun(
-        hopeless.sequences, world.ITEMS, 2, settings=SETTINGS,
-        windows=Windows.cut(hopeless.sequences, length=50, stride=25, horizon_days=None, new_only=False),
-        device=torch.device("cpu"), seed=0,
+        hopeless.sequences, world.ITEMS, 2, settings=SETTINGS, device=torch.device("cpu"), seed=0,
     )  # fmt: skip
     run.start_from(result.tower, result.item_vectors)
     assert run.ndcg(hopeless) == pytest.approx(max(seen))
@@ -98,7 +95,7 @@ def test_a_training_goes_on_from_an_earlier_one(trained: TowerResult) -> None:
 
 
 def test_sampled_softmax_learns_the_order_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ranking.tower_run._FULL_SOFTMAX_ITEMS", 10)
+    monkeypatch.setattr("ranking.tower_run.FULL_SOFTMAX_ITEMS", 10)
     settings = replace(SETTINGS, negatives=20)
     result = train_tower(world.sequences(), world.ITEMS, 2, settings=settings, max_epochs=12, device="cpu")
     assert ndcg(result, questions(seed=9)) > 0.5
@@ -165,7 +162,7 @@ def test_places_and_answers_are_those_of_the_definition(
 def test_the_trend_of_a_day_knows_nothing_of_that_day() -> None:
     sequences = world.sequences()
     grid = TrendGrid(sequences, world.ITEMS, 30.0, first_only=False)
-    assert not grid.at(sequences.times.min()[None]).any()
+    assert not grid.grid[grid.day(sequences.times.min()[None])].any()
     after = grid.newest
     total = np.bincount(
         sequences.items, 0.5 ** ((sequences.times.max() - sequences.times) / world.DAY / 30), minlength=world.ITEMS
