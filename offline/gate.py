@@ -78,9 +78,9 @@ class Verdict:
         }
 
 
-def check(new: Measured, previous: Measured | None) -> Verdict:
-    """Apply every rule to a measured bundle that may replace ``previous``."""
-    if not new.figures:
+def check(new: Measured | None, previous: Measured | None) -> Verdict:
+    """Apply every rule to a bundle that may replace ``previous``; None was not measured."""
+    if new is None or not new.figures:
         return Verdict((Check("figures", None, "Nothing was measured, so nothing can be judged."),))
     checks = [_step(new.figures, high, low) for high, low in STEPS]
     if previous is not None:
@@ -107,7 +107,7 @@ def _step(figures: Mapping[str, Any], high: str, low: str) -> Check:
 
 
 def _against(new: Measured, previous: Measured) -> Check:
-    name = f"not worse than {previous.manifest.version}"
+    name = f"as good as {previous.manifest.version}"
     found = compare(previous, new)
     if not found["comparable"]:
         return Check(name, None, f"{found['how'][0].upper()}{found['how'][1:]}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, cast
 
 from candidate_gen.registry import generator_class
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from core.bundle import PopularityFloor
 
 POPULARITY = "popularity"
+_log = logging.getLogger(__name__)
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -28,6 +30,9 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest = read_manifest(folder)
     verify(folder, manifest)
+    for entry in manifest.gate.get("checks", ()):
+        if entry["passed"] is False:
+            _log.warning("bundle %s is marked, not %s: %s", manifest.version, entry["name"], entry["said"])
     try:
         catalogue = Catalogue.load(folder / "catalogue")
     except (OSError, ValueError, KeyError) as error:

@@ -27,6 +27,7 @@ def render(
     change: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
     about_change: bool = False,
+    title: str = "",
 ) -> str:
     """The page.
 
@@ -35,6 +36,7 @@ def render(
         change: what ``offline.compare.compare`` found against another bundle; None without one.
         warnings: what the build did not do as asked.
         about_change: lead with the comparison, for a page that is about two bundles.
+        title: of the page; the bundle's version by default.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -56,7 +58,7 @@ def render(
             style=Markup((folder / "style.css").read_text(encoding="utf-8")),  # noqa: S704
             title=f"{change['new']} against {change['old']}"
             if about_change and change
-            else f"Bundle {manifest.version}",
+            else title or f"Bundle {manifest.version}",
             about=_about(figures),
             verdict=_verdict(manifest),
             tiles=_tiles(figures) if figures else (),
@@ -120,7 +122,7 @@ def _verdict(manifest: Manifest) -> dict[str, Any]:
     passed = [entry for entry in found["checks"] if entry["passed"]]
     if failed:
         name, done = failed[0]["name"], "Published with a mark" if gate.get("action") == "mark" else "Refused"
-        headline = f"{done}: {name.removeprefix('not ') if name.startswith('not ') else f'not {name}'}"
+        headline = f"{done}: not {name}"
         return found | {"state": "failed", "headline": headline, "said": failed[0]["said"], "mend": failed[0]["mend"]}
     if passed:
         return found | {"state": "passed", "headline": "Passed", "said": f"{'; '.join(e['name'] for e in passed)}."}

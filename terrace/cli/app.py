@@ -8,7 +8,7 @@ import typer
 
 from core.manifest import BundleError
 from offline.errors import InputError
-from terrace.cli import ask, build, bundle, demo, ingest, serve
+from terrace.cli import ask, build, bundle, compare, demo, ingest, serve
 from terrace.cli.output import errors
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ A first tour: `terrace demo`. With your own data:
 app.command("demo")(demo.demo)
 app.command("build")(build.build)
 app.command("evaluate")(build.evaluate)
+app.command("compare")(compare.compare)
 app.command("serve")(serve.serve)
 app.command("ingest")(ingest.ingest)
 app.command("recommend")(ask.recommend)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import tempfile
-import time
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from terrace.cli.options import Bundles, EngineName, Events, Items, Map, Weight, dataset
-from terrace.cli.output import bars, console, errors, figures_table
+from terrace.cli.options import Bundles, EngineName, Events, Items, Map, Report, Weight
+from terrace.cli.output import console, errors, figures_table, verdict_lines
+from terrace.cli.steps import GateMode, Source, builder, gate_entry, load_previous, measure, release, report, writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import Console
-
-    from offline.build import Builder
-    from offline.progress import Progress
+    from collections.abc import Mapping
 
 Horizon = Annotated[float, typer.Option(help="Days after a moment in which an event counts as an answer.", min=0.01)]
 Split = Annotated[
@@ -31,6 +24,7 @@ Split = Annotated[
 Seed = Annotated[int, typer.Option(help="Of every random number; the same seed and data give the same figures.")]
 Deep = Annotated[bool, typer.Option(help="Train the deep model; without it the ladder ends at CF.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+REFUSED = 1
 
 
 def build(
@@ -47,19 +41,51 @@ def build(
     measured: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Measure every rung on the last window.")
     ] = True,
+    previous: Annotated[
+        str,
+        typer.Option(help="Bundle to hold the new one against: a folder or a version. Default: the newest there is."),
+    ] = "",
+    gate: Annotated[
+        GateMode,
+        typer.Option(
+            help="What becomes of a bundle whose rungs do not earn their places, or that is worse than the previous one: "
+            "refuse (exit code 1, nothing published), mark (published, and says so), off (not judged)."
+        ),
+    ] = "refuse",
+    report_to: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Read, report, choose, train, evaluate and publish.
 
     Choices are made on the window before the last; the last one is only measured. What is published is then fitted on
-    all events with the same choices.
+    all events with the same choices. Every bundle carries a report.html.
 
     Example: `terrace build --events events.parquet --items items.csv --map timestamp=ts --weight rating=2`
     """
-    with builder(events, items, column_map, weight, engine, split, horizon_days, seed, deep) as (made, told):
-        metrics = measure(made, told) if measured else {}
-        folder = release(made, bundles, metrics)
-    show(metrics, as_json=as_json)
+    from offline.gate import check
+
+    writable(report_to)
+    earlier = load_previous(previous, bundles)
+    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep)
+    with builder(source) as (made, told):
+        found = measure(made, told) if measured else None
+        verdict = check(found, earlier)
+        entry = gate_entry(verdict, gate)
+        refused = entry.get("action") == "refuse"
+        if refused and found is not None:
+            judged = replace(found, manifest=replace(found.manifest, gate=entry))
+            page = report(judged, earlier, made.warnings, f"Build from {Path(events).name}")
+        else:
+            folder = release(made, bundles, found, entry, earlier)
+            page = (folder / "report.html").read_text(encoding="utf-8")
+    if report_to is not None:
+        report_to.write_text(page, encoding="utf-8")
+    show(found.figures if found else {}, as_json=as_json)
+    for line in verdict_lines(entry):
+        errors.print(line, soft_wrap=True, highlight=False)
+    if refused:
+        errors.print("nothing was published", highlight=False)
+        raise typer.Exit(REFUSED)
     if not as_json:
         console.print(f"published [bold]{folder}[/]", highlight=False, soft_wrap=True)
 
@@ -74,82 +100,31 @@ def evaluate(
     horizon_days: Horizon = 30.0,
     seed: Seed = 0,
     deep: Deep = True,
+    report_to: Report = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure what every rung and generator is worth on these events, without publishing anything.
 
-    Lists come out of the pipeline that serves. Items that the user had before are neither asked for nor answered.
+    Lists come out of the pipeline that serves. Items that the user had before are neither asked for nor answered, except
+    where the figures say `repeats`.
 
-    Example: `terrace evaluate --events ratings.csv --split last-event --json`
+    Example: `terrace evaluate --events ratings.csv --split last-event --report ratings.html`
     """
-    with builder(events, items, column_map, weight, engine, split, horizon_days, seed, deep) as (made, told):
-        metrics = measure(made, told)
-    show(metrics, as_json=as_json)
+    from offline.gate import check
+
+    writable(report_to)
+    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep)
+    with builder(source) as (made, told):
+        found = measure(made, told)
+        if report_to is not None:
+            entry = gate_entry(check(found, None), "mark")
+            judged = replace(found, manifest=replace(found.manifest, gate=entry))
+            page = report(judged, None, made.warnings, f"Evaluation of {Path(events).name}")
+            report_to.write_text(page, encoding="utf-8")
+    show(found.figures, as_json=as_json)
 
 
-@contextmanager
-def builder(
-    events: str,
-    items: str | None,
-    column_map: list[str],
-    weight: list[str],
-    engine: str,
-    split: str,
-    horizon_days: float,
-    seed: int,
-    deep: bool,
-    report_to: Console = errors,
-) -> Iterator[tuple[Builder, Progress]]:
-    """A builder over the input that the options name, after the data report."""
-    from offline.build import Builder
-    from offline.fit import World
-    from offline.plan import SplitKind
-    from offline.report import render
-
-    with (
-        dataset(events, items, column_map, weight, engine) as (data, backend),
-        tempfile.TemporaryDirectory(prefix="terrace-build-") as scratch,
-    ):
-        report_to.print(render(data.report))
-        with bars() as told:
-            world = World.read(data, backend, Path(scratch))
-            made = Builder(world, SplitKind(split), horizon_days, seed=seed, deep=deep, progress=told)
-            yield made, told
-        for warning in made.warnings:
-            errors.print(f"warning: {warning}", soft_wrap=True)
-
-
-def measure(made: Builder, told: Progress) -> dict[str, Any]:
-    """Fit at the last window's cut, ask the serving code that window's questions."""
-    from offline.evaluate import evaluate as judge
-    from terrace.cli.served import InProcess
-
-    folder = made.world.scratch / "evaluated"
-    folder.mkdir()
-    made.draft(folder, made.plan.test.cut, version="evaluated")
-    with InProcess(folder) as served:
-        cases, states, described = made.test_questions(served.bundle)
-        if not len(cases):
-            errors.print("warning: nobody turned to anything new in the last window, so there is nothing to measure")
-            return {}
-        return judge(served, cases, states, split=described, progress=told)
-
-
-def release(made: Builder, bundles: Path, metrics: dict[str, Any]) -> Path:
-    """Fit on everything, record golden answers, publish."""
-    from offline.publish import open_draft, publish, seal, version_at
-    from terrace.cli.served import InProcess
-
-    version = version_at(time.time())
-    draft = open_draft(bundles, version)
-    manifest = made.draft(draft, made.plan.release, version=version)
-    with InProcess(draft) as served:
-        golden = served.golden()
-    seal(draft, replace(manifest, golden=golden, metrics=metrics, rungs=tuple(metrics.get("order", ()))))
-    return publish(draft, bundles, version)
-
-
-def show(metrics: dict[str, Any], *, as_json: bool) -> None:
+def show(metrics: Mapping[str, Any], *, as_json: bool) -> None:
     """Print figures for a person or a program."""
     if as_json:
         typer.echo(json.dumps(metrics))

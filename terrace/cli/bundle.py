@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest, verify
 from terrace.cli.output import console, figures_table
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 LONGEST_LIST = 20
+REPORT_NAME = "report.html"
 
 app = typer.Typer(no_args_is_help=True, help="Look at bundles.")
 
@@ -44,10 +49,13 @@ def show(
     facts.add_row("built at", f"{manifest.built_at} by version {manifest.code_version}")
     facts.add_row("items", f"{manifest.items:,}")
     facts.add_row("rungs, best last", " < ".join(manifest.rungs) or "not measured")
+    facts.add_row("gate", _verdict(manifest.gate))
     facts.add_row("event weights", ", ".join(f"{name} {weight:g}" for name, weight in manifest.event_weights.items()))
     facts.add_row("never offered again after", ", ".join(manifest.seen_types))
     facts.add_row("golden requests", str(len(manifest.golden)))
     facts.add_row("files", "all match their checksums" if check else "not checked")
+    if REPORT_NAME in manifest.files:
+        facts.add_row("report", str(folder / REPORT_NAME))
     console.print(facts)
     parts = Table(title="Generators and models", title_justify="left")
     for column in ("part", "candidates", "parameters"):
@@ -55,7 +63,7 @@ def show(
     for name, params in manifest.generators.items():
         parts.add_row(name, str(params["limit"]), _params(params, "limit"))
     parts.add_row("CF scorer", "", _params(manifest.cf))
-    parts.add_row("deep model", "", _params(manifest.model) or "none")
+    parts.add_row("deep model", "", _params(manifest.model, "importance", "ablation") or "none")
     console.print(parts)
     if manifest.metrics:
         for table in figures_table(manifest.metrics):
@@ -66,6 +74,16 @@ def show(
     for name, entry in manifest.files.items():
         files.add_row(name, f"{entry.bytes:,}")
     console.print(files)
+
+
+def _verdict(gate: Mapping[str, Any]) -> str:
+    """The gate's verdict; what failed is said with it."""
+    if not gate:
+        return "was off"
+    if gate["passed"]:
+        return "passed"
+    failed = [f"{entry['name']}: {entry['said']}" for entry in gate["checks"] if entry["passed"] is False]
+    return escape(f"published with a mark, not {'; not '.join(failed)}")
 
 
 def _params(params: object, *leave_out: str) -> str:

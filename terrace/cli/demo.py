@@ -19,10 +19,11 @@ from rich.panel import Panel
 
 from core.manifest import MANIFEST_NAME, newest_bundle
 from terrace.cli.ask import titles_of
-from terrace.cli.build import builder, measure, release, show
+from terrace.cli.build import show
 from terrace.cli.options import Map, Weight
-from terrace.cli.output import answer_table, console
+from terrace.cli.output import answer_table, console, verdict_lines
 from terrace.cli.serve import DEFAULT_PORT
+from terrace.cli.steps import Source, builder, gate_entry, load_previous, measure, release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,23 +78,29 @@ def demo(
     port: Annotated[int, typer.Option(help="Port for --serve.")] = DEFAULT_PORT,
 ) -> None:
     """Build from events, evaluate, serve, ask as a client would, break things, and show every answer."""
+    from offline.gate import check
+
     bundles = folder / "bundles"
     if keep_serving and any(bundles.glob(f"*/{MANIFEST_NAME}")):
         raise typer.Exit(serve_on(newest_bundle(bundles), folder, port))
     chapter("1  Read and build", "Events and items become a bundle: catalogue, generators, models, figures.")
     if not events:
         events, items = generate(folder / "shop")
-    with builder(
-        events, items or None, column_map, weight, "duckdb", "time", 30.0, 0, deep=True, report_to=console
-    ) as (made, told):
-        metrics = measure(made, told)
-        bundle = release(made, bundles, metrics)
-        show(metrics, as_json=False)
+    previous = load_previous("", bundles)
+    source = Source(events, items or None, column_map, weight)
+    with builder(source, report_to=console) as (made, told):
+        measured = measure(made, told)
+        # A first look should end with answers, also on data on which a rung is worth nothing.
+        gate = gate_entry(check(measured, previous), "mark")
+        bundle = release(made, bundles, measured, gate, previous)
+        show(measured.figures, as_json=False)
+        for line in verdict_lines(gate):
+            console.print(line, soft_wrap=True, highlight=False)
         who = cast_of(made)
         shutil.rmtree(folder / "store", ignore_errors=True)
         with store(folder / "store") as embedded:
             ingest(embedded.url, made, told)
-    console.print(f"published [bold]{bundle}[/]", highlight=False, soft_wrap=True)
+    console.print(f"published [bold]{bundle}[/], report in {bundle / 'report.html'}", highlight=False, soft_wrap=True)
     if keep_serving:
         raise typer.Exit(serve_on(bundle, folder, port))
     titles = titles_of(bundles)

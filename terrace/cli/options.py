@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from offline.engine import Engine
     from offline.read import Dataset
@@ -30,12 +30,15 @@ EngineName: TypeAlias = Annotated[
     Literal["duckdb", "spark"],
     typer.Option(help="What aggregates the events: duckdb, or spark where they outgrow one machine."),
 ]
+Report: TypeAlias = Annotated[
+    Path | None, typer.Option("--report", help="Write an HTML report here: one file that needs nothing else.")
+]
 Bundles: TypeAlias = Annotated[Path, typer.Option(help="Folder that bundles are published to.")]
 
 
 @contextmanager
 def dataset(
-    events: str, items: str | None, column_map: list[str], weight: list[str], engine: str = "duckdb"
+    events: str, items: str | None, column_map: Sequence[str], weight: Sequence[str], engine: str = "duckdb"
 ) -> Iterator[tuple[Dataset, Engine]]:
     """The input, read with the options as they were given; good until the context ends."""
     from offline.engine import open_engine

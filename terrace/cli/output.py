@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from offline.progress import Progress as Told
     from terrace.client import Answer
@@ -89,7 +89,7 @@ def _caption(answer: Answer, elapsed_ms: float) -> str:
 
 
 def figures_table(metrics: Mapping[str, Any]) -> list[Table]:
-    """What ``offline.evaluate.evaluate`` measured, for people: the figures of the longest lists."""
+    """What ``offline.judge.judge`` measured, for people: the figures of the longest lists; the report has the others."""
     k = max(int(name.partition("@")[2]) for name in next(iter(metrics["rungs"].values())) if "@" in name)
     names = [f"ndcg@{k}", f"recall@{k}", f"hit_rate@{k}"]
     split = metrics["split"]
@@ -110,21 +110,53 @@ def figures_table(metrics: Mapping[str, Any]) -> list[Table]:
         )
     for pair, values in metrics["differences"].items():
         rungs.add_row(pair, *(_interval(values[n], signed=True) for n in names), "", "")
+    tables = [rungs, _generators_table(metrics["generators"])]
+    if metrics.get("latency"):
+        tables.append(_deadline_table(metrics["latency"], f"ndcg@{k}"))
+    return tables
+
+
+def _generators_table(generators: Mapping[str, Any]) -> Table:
     found = Table(
         title="What each generator finds: share of the relevant items among its first n candidates",
         title_justify="left",
         box=SIMPLE_HEAD,
     )
     found.add_column("generator")
-    depths = list(next(iter(metrics["generators"].values())))
-    for depth in depths:
-        found.add_column(depth, justify="right")
-    for name, values in metrics["generators"].items():
+    depths = [name for name in next(iter(generators.values())) if name.startswith("recall@")]
+    for column in ("limit", *depths, "adds"):
+        found.add_column(column, justify="right")
+    for name, values in generators.items():
         if name != "union":
-            found.add_row(name, *(f"{values[d]:.3f}" for d in depths))
-    union = metrics["generators"]["union"]
-    found.caption = f"all together: {union['recall']:.3f} in a pool of {union['rows']:.0f} on average"
-    return [rungs, found]
+            limit = f"{values['limit']}" if "limit" in values else ""
+            found.add_row(name, limit, *(f"{values[name]:.3f}" for name in (*depths, "adds") if name in values))
+    union = generators["union"]
+    found.caption = (
+        f"all together: {union['recall']:.3f} in a pool of {union['rows']:.0f} on average; "
+        "adds: recall of the pool that is lost without it"
+    )
+    return found
+
+
+def _deadline_table(curve: Sequence[Mapping[str, Any]], metric: str) -> Table:
+    table = Table(title="What a deadline buys, measured on this machine", title_justify="left", box=SIMPLE_HEAD)
+    tiers = list(curve[0]["tiers"])
+    for column in ("deadline, ms", metric, *tiers):
+        table.add_column(column, justify="right")
+    for entry in curve:
+        shares = (f"{entry['tiers'][tier]:.0%}" for tier in tiers)
+        table.add_row(f"{entry['deadline_ms']:g}", f"{entry[metric]:.4f}", *shares)
+    return table
+
+
+def verdict_lines(gate: Mapping[str, Any]) -> list[str]:
+    """What the gate said, a line per rule; what failed says what to do."""
+    words = {True: "[green]passed[/]", False: "[bold red]failed[/]", None: "[yellow]not judged[/]"}
+    lines = []
+    for entry in gate.get("checks", ()):
+        mend = f" {entry['mend']}" if entry["mend"] else ""
+        lines.append(f"gate: {words[entry['passed']]}: {escape(entry['name'])}: {escape(entry['said'])}{escape(mend)}")
+    return lines
 
 
 def _interval(value: Mapping[str, float], *, signed: bool = False) -> str:

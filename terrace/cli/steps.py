@@ -1,0 +1,177 @@
+"""The steps of a build that several commands share: read, draft, measure, judge, publish, report."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from core.manifest import MANIFEST_NAME, BundleError, newest_bundle
+from terrace.cli.options import dataset
+from terrace.cli.output import bars, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from offline.build import Builder
+    from offline.compare import Measured
+    from offline.gate import Verdict
+    from offline.progress import Progress
+
+GateMode = Literal["refuse", "mark", "off"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to build from and how, as the options name it."""
+
+    events: str
+    items: str | None = None
+    column_map: Sequence[str] = ()
+    weight: Sequence[str] = ()
+    engine: str = "duckdb"
+    split: str = "time"
+    horizon_days: float = 30.0
+    seed: int = 0
+    deep: bool = True
+
+
+@contextmanager
+def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Builder, Progress]]:
+    """A builder over the input, after the data report; its warnings follow when the context ends."""
+    from offline.build import Builder
+    from offline.fit import World
+    from offline.plan import SplitKind
+    from offline.report import render
+
+    with (
+        dataset(source.events, source.items, source.column_map, source.weight, source.engine) as (data, backend),
+        tempfile.TemporaryDirectory(prefix="terrace-build-") as scratch,
+    ):
+        report_to.print(render(data.report))
+        with bars() as told:
+            world = World.read(data, backend, Path(scratch))
+            split = SplitKind(source.split)
+            made = Builder(world, split, source.horizon_days, seed=source.seed, deep=source.deep, progress=told)
+            yield made, told
+        for warning in made.warnings:
+            errors.print(f"warning: {warning}", soft_wrap=True)
+
+
+def measure(made: Builder, told: Progress) -> Measured:
+    """Fit at the last window's cut, and ask the serving code that window's questions; no figures where there are none."""
+    from offline.compare import Measured
+    from offline.judge import judge
+    from offline.per_user import PerUser
+    from terrace.cli.served import InProcess
+
+    folder = made.world.scratch / "evaluated"
+    folder.mkdir()
+    manifest = made.draft(folder, made.plan.test.cut, version="not published")
+    kept: list[PerUser] = []
+    data = made.world.data
+
+    def keep(cases: Any, values: Any) -> None:
+        kept.append(PerUser.of(cases, data.user_ids, data.catalogue.ids, values))
+
+    with InProcess(folder) as served:
+        figures = judge(made, served, keep=keep, progress=told)
+    if not figures:
+        errors.print("warning: nobody turned to anything new in the last window, so there is nothing to measure")
+    measured = replace(manifest, metrics=figures, rungs=tuple(figures.get("order", ())))
+    return Measured(measured, kept[0] if kept else None)
+
+
+def find_bundle(name: str, bundles: Path) -> Path:
+    """The bundle that a path or a version names.
+
+    Raises:
+        BundleError: there is none.
+    """
+    for folder in (Path(name), bundles / name):
+        if (folder / MANIFEST_NAME).is_file():
+            return folder
+    raise BundleError(f"{name}: neither a bundle folder nor a version in {bundles}. `ls {bundles}` shows what there is")
+
+
+def load_previous(name: str, bundles: Path) -> Measured | None:
+    """The bundle to hold a new one against: the one that is named, else the newest of the folder, if any.
+
+    Raises:
+        BundleError: the named one cannot be read.
+    """
+    from offline.compare import Measured
+
+    if name:
+        return Measured.load(find_bundle(name, bundles))
+    if not any(bundles.glob(f"*/{MANIFEST_NAME}")):
+        return None
+    try:
+        return Measured.load(newest_bundle(bundles))
+    except BundleError as error:
+        errors.print(f"warning: no comparison with the previous bundle: {error}", soft_wrap=True)
+        return None
+
+
+def gate_entry(verdict: Verdict, mode: GateMode) -> dict[str, Any]:
+    """What the manifest says of the gate."""
+    if mode == "off":
+        return {}
+    action = "publish" if verdict.passed else "refuse" if mode == "refuse" else "mark"
+    return {**verdict.as_dict(), "action": action}
+
+
+def release(
+    made: Builder, bundles: Path, measured: Measured | None, gate: dict[str, Any], previous: Measured | None = None
+) -> Path:
+    """Fit on everything, record golden answers, write the report, publish."""
+    from offline.compare import Measured
+    from offline.per_user import FILE_NAME
+    from offline.publish import open_draft, publish, seal, version_at
+    from offline.report_html import FILE_NAME as REPORT_NAME
+    from terrace.cli.served import InProcess
+
+    version = version_at(time.time())
+    draft = open_draft(bundles, version)
+    manifest = replace(made.draft(draft, made.plan.release, version=version), gate=gate)
+    with InProcess(draft) as served:
+        manifest = replace(manifest, golden=served.golden())
+    per_user = None
+    if measured is not None:
+        manifest = replace(manifest, metrics=measured.figures, rungs=measured.manifest.rungs)
+        per_user = measured.per_user
+    if per_user is not None:
+        per_user.save(draft / FILE_NAME)
+    page = report(Measured(manifest, per_user), previous, made.warnings)
+    (draft / REPORT_NAME).write_text(page, encoding="utf-8")
+    seal(draft, manifest)
+    return publish(draft, bundles, version)
+
+
+def report(measured: Measured, previous: Measured | None, warnings: Sequence[str], title: str = "") -> str:
+    """The HTML page of a bundle or an evaluation."""
+    from offline.compare import compare
+    from offline.report_html import render
+
+    change = compare(previous, measured) if previous is not None else None
+    return render(measured.manifest, change=change, warnings=warnings, title=title)
+
+
+def writable(path: Path | None) -> Path | None:
+    """The path of a report, after a look whether it can be written; a build takes too long to find out afterwards."""
+    if path is None:
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(f"--report {path}: cannot be written: {error.strerror}") from None
+    return path
