@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from core.strings import save_strings
 from offline.choose import choose, choose_trend
-from offline.evaluate import user_states
 from offline.fit import Known, Recipe, fit
 from offline.plan import SplitKind, plan_by_last_event, plan_by_time
 from offline.pools import queries
 from offline.publish import seal
+from offline.questions import user_states
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

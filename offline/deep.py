@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,33 +12,32 @@ from offline.evaluate import user_states
 from offline.fit import Known, fit
 from offline.pools import queries as ask
 from offline.pools import questions
-from ranking.export import export_tower, save_model
-from ranking.features import Features, SourceScale
-from ranking.onnx_scorer import OnnxUserEncoder
-from ranking.ranker import RankerResult, RankerSettings, RankingData, train_ranker
-from ranking.tower import TowerResult, train_tower
-from ranking.tower_settings import TowerQuestions, TowerSettings
+from offline.towers import TOWER_SHARE, TowerTrainer
+from ranking.export import save_model
+from ranking.features import QUERY_FEATURES, Features, SourceScale
+from ranking.importance import ablation, importance, input_names
+from ranking.ranker import RankerResult, RankerSettings, train_ranker
+from ranking.ranking_data import RankingData
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from candidate_gen.content import Content
-    from core.types import UserEncoder
     from offline.fit import Fitted, Recipe, World
     from offline.plan import Plan, Window
     from offline.pools import Question
     from offline.progress import Progress
+    from ranking.networks import Ensemble
+    from ranking.tower import TowerResult
 
 MAX_CASES = 3_000
-"""Questions of one window that the ranker learns from; bounds memory and time of a build."""
-FIRST_EPOCHS = 3
-NEXT_EPOCHS = 1
-"""Epochs that bring a tower from one cut to the next, on the events up to the later one."""
+"""Questions of one window, and one kind, that the ranker learns from; bounds memory and time of a build."""
+KEPT_ROWS = 250
+"""Wrong rows of a training pool that are kept, drawn anew for each question; the right ones all are."""
 RANKER_EPOCHS = 12
-TREND_ITEMS = 20_000
-"""Up to so many items the tower is trained against the whole catalogue, and so can be told of the trend."""
-TOWER_S = 75.0
-RANKER_S = 60.0
+RANKER_SHARE = 0.2
+"""Of the time to train that the ranker may take."""
+INSPECTED = 600
+"""Validation questions that importances are measured on."""
 
 
 @dataclass(frozen=True)
@@ -72,21 +71,46 @@ class _Asked:
 
 
 class DeepTrainer:
-    """Trains the deep rung of one build."""
+    """Trains the deep rung of one build.
 
-    def __init__(self, world: World, recipe: Recipe, *, seed: int, warnings: list[str], progress: Progress) -> None:
-        """Remember what to train from, and where to say what was not done as asked."""
+    Attributes:
+        towers: trains its towers.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        recipe: Recipe,
+        *,
+        seed: int,
+        train_s: float,
+        checkpoints: Path | None,
+        ablate: bool,
+        warnings: list[str],
+        progress: Progress,
+    ) -> None:
+        """Remember what to train from.
+
+        Args:
+            world: what was read.
+            recipe: of the lower rungs.
+            seed: of every random number.
+            train_s: about how long towers and ranker may take, seconds.
+            checkpoints: see ``TowerTrainer``.
+            ablate: train the ranker once more without each group of inputs.
+            warnings: told what was not done as asked.
+            progress: told of everything that takes long.
+        """
         self._world, self._recipe, self._seed, self._progress = world, recipe, seed, progress
-        self._warnings = warnings
-        # What a user likes beyond the trend of the day is the tower's business; where time says nothing there is none.
-        trending = recipe.trend_weight > 0 and world.n_items <= TREND_ITEMS
-        self._tower_settings = TowerSettings(
-            new_only=True,
-            answers=4,
-            trend_half_life_days=recipe.trend["half_life_days"] if trending else None,
-            dropout=0.4,
-            decay=0.3,
-            stride=50,
+        self._warnings, self._train_s, self._ablate = warnings, train_s, ablate
+        self.towers = TowerTrainer(
+            world,
+            recipe,
+            seed=seed,
+            limit_s=TOWER_SHARE * train_s,
+            checkpoints=checkpoints,
+            warnings=warnings,
+            progress=progress,
         )
 
     def train(self, plan: Plan) -> Model | None:
@@ -103,63 +127,36 @@ class DeepTrainer:
             asked.append(one)
         *training, held_out = asked
         scales = self._scales(training)
-        data = [self._data(one, scales) for one in training]
-        valid = self._data(held_out, scales)
+        rng = np.random.default_rng(self._seed)
+        data = [part for part in (self._data(one, scales, rng) for one in training) if len(part)]
+        valid = self._data(held_out, scales, None)
+        names = self._features(held_out.fitted, scales).names
         try:
-            ranker = train_ranker(
-                [part for part in data if len(part)],
-                valid,
-                settings=RankerSettings(),
-                prior=self._features(held_out.fitted, scales).names.index("prior"),
-                max_epochs=RANKER_EPOCHS,
-                time_limit_s=RANKER_S,
-                seed=self._seed,
-                progress=self._tell_ranker,
-            )
+            ranker = self._rank(data, valid, names, ())
         except ValueError as error:
             self._warnings.append(f"the ladder of this bundle ends at CF: {error}")
             return None
         if ranker.note:
             self._warnings.append(f"the ranker: {ranker.note}")
         about = {
-            "width": held_out.tower.item_vectors.shape[1],
+            "tower": asdict(self.towers.manner.settings),
             "tower_epochs": [one.tower.best_epoch for one in asked],
             "tower_ndcg@20": _measured(asked[0].tower.metric),
             "ranker_epochs": ranker.best_epochs,
             "ranker_ndcg@20": [_measured(metric) for metric in ranker.metric],
+            "mix": _mix(ranker.ensemble, names),
+            "calibration": ranker.calibration and asdict(ranker.calibration),
             "training_questions": sum(map(len, data)),
             "validation_questions": len(valid),
             "note": ranker.note,
+            **self._worth(ranker.ensemble, data, valid, names),
         }
         return Model(held_out.tower, ranker, scales, valid.features[:1000], about)
 
-    def tower_at(self, known: Known, init: TowerResult | None, valid: TowerQuestions | None = None) -> TowerResult:
-        """A tower that knows the events of ``known``, from scratch or from an earlier one."""
-        what = "train user tower" if init is None else "bring user tower up to date"
-        epochs = FIRST_EPOCHS if init is None else NEXT_EPOCHS
-        result = train_tower(
-            known.sequences,
-            self._world.n_items,
-            len(self._world.data.event_types),
-            settings=self._tower_settings,
-            valid=valid,
-            init=init,
-            max_epochs=epochs,
-            time_limit_s=TOWER_S,
-            seed=self._seed,
-            progress=lambda epoch, loss, metric: self._progress(
-                what, epoch, epochs, f"loss {loss:.3f} NDCG@20 {metric:.4f}"
-            ),
-        )
-        if result.stopped_by == "time":
-            self._warnings.append(
-                f"the user tower was stopped after {TOWER_S:.0f} s: a faster machine trains it longer"
-            )
-        return result
-
     def fit(self, known: Known, tower: TowerResult) -> Fitted:
         """Generators, prior and encoder at a cut."""
-        return fit(self._world, known, self._recipe, item_vectors=tower.item_vectors, encoder=self._encoder(tower))
+        encoder = self.towers.encoder(tower)
+        return fit(self._world, known, self._recipe, item_vectors=tower.item_vectors, encoder=encoder)
 
     def write(self, folder: Path, model: Model, tower: TowerResult, fitted: Fitted) -> dict[str, Any]:
         """Write the model's folder of a bundle; returns what the manifest says of it."""
@@ -175,27 +172,65 @@ class DeepTrainer:
         )
         return {**model.about, "features": list(features.names)}
 
-    def _ask(self, window: Window, init: TowerResult | None) -> _Asked:
+    def _ask(self, window: Window, before: TowerResult | None) -> _Asked:
+        """Fit at the window's cut and put its questions: for new items, and for all where things are had again."""
         world = self._world
         known = Known.at(world, window.cut)
         cases = window.cases(world.log, world.targets, new_only=True).sample(MAX_CASES, self._seed)
-        valid = None
-        if init is None and len(cases):
-            sequences = known.sequences
-            with_past = [i for i, user in enumerate(cases.users) if sequences.ptr[user + 1] > sequences.ptr[user]]
-            users = cases.users[with_past]
-            valid = TowerQuestions(sequences, users, sequences.ptr[users + 1], [cases.relevant[i] for i in with_past])
-        tower = self.tower_at(known, init, valid)
+        tower = self.towers.first(known, cases) if before is None else self.towers.next(known, before)
         fitted = self.fit(known, tower)
-        states = user_states(world.log, cases, fitted.bundle, world.data.event_types)
-        asked = ask(fitted.bundle, cases, states, allow_repeats=False)
-        pools = questions(fitted.bundle, asked, cases, what="make training pools", progress=self._progress)
-        return _Asked(fitted, tower, pools)
+        found: list[Question] = []
+        for repeats in (False, True) if world.repeats else (False,):
+            if repeats:
+                cases = window.cases(world.log, world.targets, new_only=False).sample(MAX_CASES, self._seed)
+            states = user_states(world.log, cases, fitted.bundle, world.data.event_types)
+            asked = ask(fitted.bundle, cases, states, allow_repeats=repeats)
+            found += questions(fitted.bundle, asked, cases, what="make training pools", progress=self._progress)
+        return _Asked(fitted, tower, found)
 
-    def _encoder(self, tower: TowerResult) -> UserEncoder:
-        path = self._world.scratch / "tower.onnx"
-        export_tower(path, tower.tower, tower.item_vectors)
-        return OnnxUserEncoder(path, tower.item_vectors)
+    def _rank(
+        self, data: list[RankingData], valid: RankingData, names: tuple[str, ...], without: tuple[int, ...]
+    ) -> RankerResult:
+        inputs = input_names(names)
+        return train_ranker(
+            data,
+            valid,
+            settings=RankerSettings(),
+            anchors=tuple(at for at in (inputs.index("prior"), inputs.index("tower_dot")) if at not in without),
+            context=tuple(inputs.index(name) for name in QUERY_FEATURES),
+            without=without,
+            max_epochs=RANKER_EPOCHS,
+            time_limit_s=RANKER_SHARE * self._train_s,
+            seed=self._seed,
+            progress=self._tell_ranker,
+        )
+
+    def _worth(
+        self, ensemble: Ensemble, data: list[RankingData], valid: RankingData, names: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Importance of every input, and, where asked for, what the ranker is without each group of them."""
+        if not len(valid):
+            return {}
+        found: dict[str, Any] = {
+            "importance": [
+                {"feature": worth.name, "drop": worth.lost, "low": worth.low, "high": worth.high}
+                for worth in importance(ensemble, valid.head(INSPECTED), names, seed=self._seed)
+            ]
+        }
+        if self._ablate:
+            full = valid.ndcg_with(ensemble)
+            lost = ablation(lambda off: self._rank(data, valid, names, off).ensemble, ensemble, valid, names)
+            found["ablation"] = [
+                {
+                    "without": worth.name,
+                    "ndcg@20": full - worth.lost,
+                    "difference": -worth.lost,
+                    "low": -worth.high,
+                    "high": -worth.low,
+                }
+                for worth in lost
+            ]
+        return found
 
     def _scales(self, asked: list[_Asked]) -> dict[str, SourceScale]:
         sources = asked[0].fitted.bundle.generators
@@ -204,34 +239,52 @@ class DeepTrainer:
         return {generator.name: SourceScale.fit(scores[:, i]) for i, generator in enumerate(sources)}
 
     def _features(self, fitted: Fitted, scales: dict[str, SourceScale]) -> Features:
-        content = cast("Content", fitted.generators["content"])
         return Features.build(
             fitted.known.sequences,
             self._world.data.catalogue,
             as_of_s=fitted.known.inputs.as_of_s,
             scales=scales,
-            content=content.vectors,
+            content=self._world.content_vectors,
         )
 
-    def _data(self, asked: _Asked, scales: dict[str, SourceScale]) -> RankingData:
+    def _data(
+        self, asked: _Asked, scales: dict[str, SourceScale], thin: np.random.Generator | None
+    ) -> RankingData:
+        """The questions as matrices; all rows, or all right ones and ``KEPT_ROWS`` others."""
         features = self._features(asked.fitted, scales)
         width = asked.tower.item_vectors.shape[1]
-        vectors = [q.query.user_vector() for q in asked.questions if q.query.user_vector is not None]
-        matrices = [features.compute(q.query, q.pool) for q in asked.questions]
-        lengths = [len(q.pool) for q in asked.questions]
+        vectors, matrices, labels, items = [], [], [], []
+        for question in asked.questions:
+            pool, label = question.pool, question.labels
+            wrong = np.flatnonzero(~label)
+            if thin is not None and len(wrong) > KEPT_ROWS:
+                drawn = thin.choice(wrong, KEPT_ROWS, replace=False)
+                kept = np.sort(np.concatenate([np.flatnonzero(label), drawn]))
+                pool, label = pool.take(kept), label[kept]
+            vector = question.query.user_vector()
+            vectors.append(np.zeros(width, np.float32) if vector is None else vector)
+            matrices.append(features.compute(question.query, pool))
+            labels.append(label)
+            items.append(pool.rows)
         return RankingData(
-            ptr=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+            ptr=np.concatenate([[0], np.cumsum([len(rows) for rows in items], dtype=np.int64)]),
             features=np.concatenate([*matrices, np.empty((0, len(features.names)), np.float32)]),
-            labels=np.concatenate([*(q.labels for q in asked.questions), np.empty(0)]).astype(np.float32),
-            relevant=np.array([q.n_relevant for q in asked.questions], np.int64),
+            labels=np.concatenate([*labels, np.empty(0)]).astype(np.float32),
+            relevant=np.array([question.n_relevant for question in asked.questions], np.int64),
             user_vectors=np.stack(vectors) if vectors else np.empty((0, width), np.float32),
-            items=np.concatenate([*(q.pool.rows for q in asked.questions), np.empty(0, np.int32)]).astype(np.int32),
+            items=np.concatenate([*items, np.empty(0, np.int32)]).astype(np.int32),
             item_vectors=asked.tower.item_vectors,
         )
 
     def _tell_ranker(self, seed: int, epoch: int, loss: float, metric: float) -> None:
         del seed
         self._progress("train ranker", epoch, RANKER_EPOCHS, f"loss {loss:.3f} NDCG@20 {metric:.4f}")
+
+
+def _mix(ensemble: Ensemble, names: tuple[str, ...]) -> dict[str, float]:
+    """Weight of what was learned and shares of single inputs in the final score."""
+    shares = zip(input_names(names), ensemble.shares.tolist(), strict=True)
+    return {"learned": float(ensemble.learned), **{name: share for name, share in shares if share}}
 
 
 def _measured(metric: list[float]) -> list[float | None]:

@@ -6,25 +6,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from offline.metrics import LONGEST, every_metric, intervals
 from offline.progress import silent
 from offline.proposals import propose
-from offline.questions import Answers, Questions, Served, ask, available_rungs, user_states
+from offline.questions import ask, available_rungs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from core.types import UserState
     from offline.beyond import Background
     from offline.progress import Progress
     from offline.proposals import Proposals
-    from offline.split import Cases
-
-__all__ = ["Served", "Worth", "evaluate", "measure", "user_states"]
+    from offline.questions import Answers, Questions, Served
 
 MAIN = f"ndcg@{LONGEST}"
 """What rungs are ordered by."""
@@ -96,36 +92,3 @@ def difference(
 def order(rungs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Names of the rungs as they were measured, best last."""
     return sorted(rungs, key=lambda name: float(rungs[name][MAIN]["mean"]))
-
-
-def evaluate(
-    served: Served,
-    cases: Cases,
-    states: Sequence[UserState],
-    *,
-    split: dict[str, Any] | None = None,
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Figures of every rung and generator, as plain values ready for JSON.
-
-    Returns:
-        ``rungs``: rung -> metric -> {mean, low, high}; ``differences``: "CF - POPULARITY" -> the same of
-        the paired difference per user; ``generators``: name -> recall at several depths, and ``union``;
-        ``split``: what was asked.
-    """
-    worth = measure(served, Questions(cases, states), progress=progress)
-    rungs = worth.rungs()
-    exposed = {rung: np.bincount(found.rows[found.rows >= 0]) for rung, found in worth.answers.items()}
-    for rung, exposure in exposed.items():
-        rungs[rung]["coverage"] = float((exposure > 0).sum() / max(len(served.bundle.catalogue), 1))
-    depths = {
-        name: {metric: value for metric, value in values.items() if metric.startswith("recall") or name == "union"}
-        for name, values in worth.generators().items()
-    }
-    return {
-        "rungs": rungs,
-        "differences": worth.differences(),
-        "generators": depths,
-        "split": {"questions": len(cases), **(split or {})},
-        "order": order(rungs),
-    }
