@@ -6,8 +6,10 @@ GROUP ?= dev
 EVENTS ?=
 ITEMS ?=
 BASE ?= HEAD~1
+DATA ?= online-retail
+DIR ?= ../shared/data
 
-.PHONY: setup protos check format test test-spark demo serve build bench load clean
+.PHONY: setup protos check format test test-spark demo serve build bench quality load clean
 
 setup: $(VENV)/.done-$(GROUP)
 
@@ -44,6 +46,9 @@ build: setup
 
 bench: setup
 	$(BIN)/python -m loadtests.bench --out build/bench.json
+
+quality: setup
+	OMP_NUM_THREADS=1 $(BIN)/terrace quality $(DATA) --dir $(DIR) --out build/quality
 
 load: setup
 	$(BIN)/python -m loadtests.steady

@@ -6,20 +6,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from candidate_gen.registry import BuildInputs, generator_class, generator_names
 from core.bundle import Bundle
 from core.manifest import Manifest
 from offline.choose import cf_params, similar_params
+from offline.errors import InputError
 from offline.log import EventLog
 from ranking.cf_scorer import CfScorer
 from ranking.sequences import Sequences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import ibis
 
+    from candidate_gen.content import Content
     from candidate_gen.registry import BuildableGenerator
     from core.bundle import PopularityFloor
     from core.types import CandidateGenerator, UserEncoder, Vector
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 LIMITS: Mapping[str, int] = {"co_occurrence": 200, "ann": 100, "content": 50, "buy_again": 100, "popularity": 350}
 """Candidates asked of each built-in generator, in pool order; about 500 distinct rows together."""
+REPEATING = 0.05
+"""Share of answers had before above which the ranker also learns, and is judged on, lists that allow repeats."""
 OTHERS_LIMIT = 100
 """Candidates asked of each generator that another package brings."""
 
@@ -64,11 +70,27 @@ class World:
         )
 
     @classmethod
-    def read(cls, data: Dataset, engine: Engine, scratch: Path) -> World:
-        """Targets are the types after which an item counts as had, or every positive one where there is none."""
-        log = EventLog.read(data.events, len(data.user_ids))
+    def read(cls, data: Dataset, engine: Engine, scratch: Path, answers: Sequence[str] = ()) -> World:
+        """From a data set.
+
+        Args:
+            data: what was read.
+            engine: that read it.
+            scratch: a folder for what is not part of any bundle.
+            answers: event types that count as an answer; by default those after which an item counts as had, or
+                every positive one where there is none.
+
+        Raises:
+            InputError: no event is of a type in ``answers``.
+        """
         types = data.event_types
-        wanted = [name for name in types if name in data.seen_types]
+        for name in answers:
+            if name not in types:
+                raise InputError(
+                    f"{name!r} shall count as an answer, no event is of that type. There are: {', '.join(types)}"
+                )
+        log = EventLog.read(data.events, len(data.user_ids))
+        wanted = [name for name in types if name in (answers or data.seen_types)]
         wanted = wanted or [name for name in types if data.event_weights[name] > 0]
         return cls(data, log, frozenset(types.index(name) + 1 for name in wanted), scratch, engine.keep)
 

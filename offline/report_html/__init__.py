@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from offline.compare import main_metric, top_rung
 from offline.report_html import inside, sections
+from offline.report_html.beside import plain_methods
 from offline.report_html.parts import count, measure, nice, percent, plain
 from offline.report_html.svg import mark, picture
 
@@ -28,6 +29,7 @@ def render(
     warnings: Sequence[str] = (),
     about_change: bool = False,
     title: str = "",
+    beside: Mapping[str, Any] | None = None,
 ) -> str:
     """The page.
 
@@ -37,6 +39,7 @@ def render(
         warnings: what the build did not do as asked.
         about_change: lead with the comparison, for a page that is about two bundles.
         title: of the page; the bundle's version by default.
+        beside: ``baselines`` and ``targets`` of a public data set; None for a build.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -62,7 +65,7 @@ def render(
             about=_about(figures),
             verdict=_verdict(manifest),
             tiles=_tiles(figures) if figures else (),
-            sections=_sections(manifest, change, about_change=about_change),
+            sections=_sections(manifest, change, beside, about_change=about_change),
             examples=figures.get("examples") or (),
             warnings=warnings,
             symbol=lambda colour, shape: picture(14, 14, "", [mark(7, 7, shape, f"dot {colour}", 4.6)], "symbol"),
@@ -71,7 +74,9 @@ def render(
     )
 
 
-def _sections(manifest: Manifest, change: Mapping[str, Any] | None, *, about_change: bool) -> list[Section]:
+def _sections(
+    manifest: Manifest, change: Mapping[str, Any] | None, beside: Mapping[str, Any] | None, *, about_change: bool
+) -> list[Section]:
     figures = manifest.metrics
     found = []
     if figures:
@@ -84,6 +89,8 @@ def _sections(manifest: Manifest, change: Mapping[str, Any] | None, *, about_cha
             sections.cold(figures),
             inside.model(manifest, main_metric(figures)),
         ]
+    if beside is not None:
+        found.insert(0, plain_methods(figures, beside))
     changed = inside.change(change)
     found = [changed, *found] if about_change else [*found, changed]
     return [*found, inside.data(manifest), inside.parameters(manifest)]

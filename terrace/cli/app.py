@@ -8,7 +8,7 @@ import typer
 
 from core.manifest import BundleError
 from offline.errors import InputError
-from terrace.cli import ask, build, bundle, compare, demo, ingest, serve
+from terrace.cli import ask, build, bundle, compare, demo, ingest, quality, serve
 from terrace.cli.output import errors
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command("demo")(demo.demo)
 app.command("build")(build.build)
 app.command("evaluate")(build.evaluate)
 app.command("compare")(compare.compare)
+app.command("quality")(quality.quality)
 app.command("serve")(serve.serve)
 app.command("ingest")(ingest.ingest)
 app.command("recommend")(ask.recommend)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from terrace.cli.options import Bundles, EngineName, Events, Items, Map, Report, Weight
+from terrace.cli.options import Answers, Bundles, EngineName, Events, Items, Map, Report, Weight
 from terrace.cli.output import console, errors, figures_table, verdict_lines
 from terrace.cli.steps import GateMode, Source, builder, gate_entry, load_previous, measure, release, report, writable
 
@@ -38,6 +38,7 @@ def build(
     horizon_days: Horizon = 30.0,
     seed: Seed = 0,
     deep: Deep = True,
+    answers: Answers = [],  # noqa: B006 - typer copies it
     measured: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Measure every rung on the last window.")
     ] = True,
@@ -66,7 +67,7 @@ def build(
 
     writable(report_to)
     earlier = load_previous(previous, bundles)
-    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep)
+    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep, answers)
     with builder(source) as (made, told):
         found = measure(made, told) if measured else None
         verdict = check(found, earlier)
@@ -100,6 +101,7 @@ def evaluate(
     horizon_days: Horizon = 30.0,
     seed: Seed = 0,
     deep: Deep = True,
+    answers: Answers = [],  # noqa: B006 - typer copies it
     report_to: Report = None,
     as_json: AsJson = False,
 ) -> None:
@@ -113,7 +115,7 @@ def evaluate(
     from offline.gate import check
 
     writable(report_to)
-    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep)
+    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep, answers)
     with builder(source) as (made, told):
         found = measure(made, told)
         if report_to is not None:

@@ -26,6 +26,12 @@ Map: TypeAlias = Annotated[
 Weight: TypeAlias = Annotated[
     list[str], typer.Option(help="EVENT_TYPE=WEIGHT, such as purchase=5 or dismiss=-1; may be given several times.")
 ]
+Answers: TypeAlias = Annotated[
+    list[str],
+    typer.Option(
+        help="EVENT_TYPE that counts as an answer; may be given several times. Default: types that hide the item afterwards."
+    ),
+]
 EngineName: TypeAlias = Annotated[
     Literal["duckdb", "spark"],
     typer.Option(help="What aggregates the events: duckdb, or spark where they outgrow one machine."),

@@ -41,6 +41,7 @@ class Source:
     horizon_days: float = 30.0
     seed: int = 0
     deep: bool = True
+    answers: Sequence[str] = ()
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Build
     ):
         report_to.print(render(data.report))
         with bars() as told:
-            world = World.read(data, backend, Path(scratch))
+            world = World.read(data, backend, Path(scratch), source.answers)
             split = SplitKind(source.split)
             made = Builder(world, split, source.horizon_days, seed=source.seed, deep=source.deep, progress=told)
             yield made, told

@@ -1,0 +1,104 @@
+"""`terrace quality`: how good every rung is on a public data set, beside plain methods and published targets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from terrace.cli.build import show
+from terrace.cli.output import console, errors
+from terrace.cli.steps import Source, builder, gate_entry, measure
+
+if TYPE_CHECKING:
+    from offline.progress import Progress
+    from offline.protocols import Protocol
+    from offline.reference import Reference
+
+REFERENCE = Path("eval") / "baselines.py"
+"""Beside the folder of data sets."""
+
+
+def quality(
+    data: Annotated[str, typer.Argument(help="online-retail, ml-1m, gowalla or retailrocket.")],
+    folder: Annotated[Path, typer.Option("--dir", help="Holds a folder of each data set.")] = Path("../shared/data"),
+    out: Annotated[Path, typer.Option(help="Where the page, the JSON and the Markdown table go.")] = Path(
+        "build/quality"
+    ),
+    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+) -> None:
+    """Measure a public data set by its protocol; writes <data>.html, <data>.json and <data>.md.
+
+    The same figures twice on the same machine; what a clock decides stands apart in the JSON.
+
+    Example: `terrace quality online-retail --dir ../shared/data`
+    """
+    from offline.gate import check
+    from offline.judge import NOT_REPRODUCIBLE
+    from offline.protocols import BASELINES, PROTOCOLS, hold
+    from offline.quality import markdown
+    from offline.reference import Reference, load
+    from offline.report_html import render
+
+    if data not in PROTOCOLS:
+        raise typer.BadParameter(f"{data}: there are {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[data]
+    out.mkdir(parents=True, exist_ok=True)
+    with builder(source_of(protocol, folder / data, seed)) as (made, told):
+        found = measure(made, told)
+        if not found.figures:
+            raise typer.Exit(1)
+        module = load(folder.parent / REFERENCE)
+        if module is None:
+            errors.print(f"warning: no plain baselines, {folder.parent / REFERENCE} is not there", soft_wrap=True)
+        beside = plain(protocol, Reference(made, module), told) if module is not None else {}
+        reached = hold(protocol.targets, {**found.figures, BASELINES: beside})
+        manifest = replace(found.manifest, gate=gate_entry(check(found, None), "mark"))
+        page = render(
+            manifest,
+            warnings=made.warnings,
+            title=f"Quality on {data}",
+            beside={"baselines": beside, "targets": reached},
+        )
+    (out / f"{data}.html").write_text(page, encoding="utf-8")
+    same = {name: value for name, value in found.figures.items() if name not in NOT_REPRODUCIBLE}
+    timed = {name: found.figures[name] for name in NOT_REPRODUCIBLE if name in found.figures}
+    written = {"data": data, "figures": same, "baselines": beside, "targets": reached, "timed": timed}
+    (out / f"{data}.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    table = markdown(protocol, found.figures, beside, reached)
+    (out / f"{data}.md").write_text(table, encoding="utf-8")
+    show(found.figures, as_json=False)
+    console.print(table, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"written: {out / data}.html, .json and .md", highlight=False, soft_wrap=True)
+
+
+def source_of(protocol: Protocol, folder: Path, seed: int) -> Source:
+    """What a protocol builds from.
+
+    Raises:
+        typer.BadParameter: the data is not there.
+    """
+    for name in (protocol.events, protocol.items, protocol.test):
+        if name and not (folder / name).is_file():
+            raise typer.BadParameter(f"{folder / name}: not there; --dir names the folder that holds {folder.name}/")
+    return Source(
+        str(folder / protocol.events),
+        str(folder / protocol.items) if protocol.items else None,
+        split=protocol.split,
+        horizon_days=protocol.horizon_days,
+        seed=seed,
+        answers=protocol.answers,
+    )
+
+
+def plain(protocol: Protocol, reference: Reference, told: Progress) -> dict[str, Any]:
+    """The plain methods' figures, for new items and where repeats are allowed."""
+    from offline.protocols import NEW, REPEATS
+
+    found = {NEW: reference.figures(protocol.baselines, new_only=True, progress=told)}
+    if protocol.repeat_baselines:
+        found[REPEATS] = reference.figures(protocol.repeat_baselines, new_only=False, progress=told)
+    return found
