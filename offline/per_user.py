@@ -80,7 +80,7 @@ class PerUser:
             BundleError: the file is damaged.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             users, answers = arrays.pop("users"), arrays.pop("answers")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

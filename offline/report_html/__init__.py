@@ -11,7 +11,7 @@ from offline.compare import main_metric, top_rung
 from offline.report_html import inside, sections
 from offline.report_html.beside import plain_methods
 from offline.report_html.parts import count, measure, nice, percent, plain
-from offline.report_html.svg import mark, picture
+from offline.report_html.svg import mark, tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +68,9 @@ def render(
             sections=_sections(manifest, change, beside, about_change=about_change),
             examples=figures.get("examples") or (),
             warnings=warnings,
-            symbol=lambda colour, shape: picture(14, 14, "", [mark(7, 7, shape, f"dot {colour}", 4.6)], "symbol"),
+            symbol=lambda colour, shape: tag(
+                "svg", mark(7, 7, shape, f"dot {colour}", 4.6), viewBox="0 0 14 14", class_="symbol", aria_hidden="true"
+            ),
         )
         + "\n"
     )
