@@ -123,3 +123,10 @@ def test_a_version_is_never_published_twice(tmp_path: Path) -> None:
 def test_what_an_interrupted_build_left_is_gone_from_the_next_draft(tmp_path: Path) -> None:
     (open_draft(tmp_path, "v2") / "half.npy").write_bytes(b"1")
     assert list(open_draft(tmp_path, "v2").iterdir()) == []
+
+
+def test_a_bundle_from_before_there_was_a_gate_is_read(bundle: Path) -> None:
+    raw = json.loads((bundle / "manifest.json").read_text())
+    del raw["gate"]
+    (bundle / "manifest.json").write_text(json.dumps(raw))
+    assert read_manifest(bundle).gate == {}

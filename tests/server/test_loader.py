@@ -129,3 +129,13 @@ async def test_golden_answers_must_come_again(folder: Path) -> None:
     with pytest.raises(BundleError, match="golden"):
         await warm_up(other, 1)
     work.close()
+
+
+def test_a_marked_bundle_is_served_and_the_mark_is_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    failed = {"name": "DEEP above CF", "passed": False, "said": "0.10 against 0.12", "mend": ""}
+    passed = {"name": "CF above POPULARITY", "passed": True, "said": "", "mend": ""}
+    seal(folder, gate={"passed": False, "action": "mark", "checks": [passed, failed]})
+    load_bundle(folder)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "not DEEP above CF: 0.10 against 0.12" in record.getMessage()
