@@ -102,13 +102,13 @@ def _about(figures: Mapping[str, Any]) -> str:
     if not figures:
         return "Nothing was measured: there were no questions in the last window, or the build was told not to."
     split = figures["split"]
-    window = (
-        f"everything after {split['horizon_days']:.3g} days before the end of the data"
-        if split.get("horizon_days")
-        else "the last event of each person"
-        if split.get("kind") == "last-event"
-        else "a given test set"
-    )
+    windows = {
+        "time": "everything in the {days:.3g} days before the end of the data",
+        "last-event": "the last event of each person",
+        "share": "a fifth of each person's events",
+        "given": "a given test set",
+    }
+    window = windows.get(split.get("kind"), "the last window").format(days=split.get("horizon_days") or 0)
     kind = "items new to them" if split.get("new_only", True) else "items, had before or not"
     return (
         f"Measured on {window}: {count(split['questions'])} people, {kind}. The bundle that was measured knew nothing of that window; "
