@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.strings import save_strings
 from offline.choose import choose, choose_trend
 from offline.fit import Known, Recipe, fit
-from offline.plan import SplitKind, plan_by_last_event, plan_by_time
+from offline.plan import SplitKind, plan_of
 from offline.pools import queries
 from offline.publish import seal
 from offline.questions import user_states
@@ -36,6 +36,23 @@ CHOOSE_S = 60.0
 """No new trial of CF parameters starts after so many seconds."""
 
 
+@dataclass(frozen=True)
+class Training:
+    """What may be spent on the deep model.
+
+    Attributes:
+        minutes: about how long towers and ranker may take together.
+
+        checkpoints: a folder where an interrupted training is found again and goes on; None = it starts anew.
+
+        ablate: train the ranker once more without each group of inputs, to say what each is worth.
+    """
+
+    minutes: float = 30.0
+    checkpoints: Path | None = None
+    ablate: bool = False
+
+
 class Builder:
     """Makes drafts of one set of events at any cut, with choices made once.
 
@@ -48,7 +65,15 @@ class Builder:
     """
 
     def __init__(
-        self, world: World, split: SplitKind, horizon_days: float, *, seed: int, deep: bool, progress: Progress
+        self,
+        world: World,
+        split: SplitKind,
+        horizon_days: float,
+        *,
+        seed: int,
+        deep: bool,
+        progress: Progress,
+        training: Training | None = None,
     ) -> None:
         """Plan the windows; nothing is fitted yet.
 
@@ -59,13 +84,13 @@ class Builder:
             seed: of every random number.
             deep: whether to train the deep model.
             progress: told of everything that takes long.
+            training: what may be spent on the deep model.
         """
         self.world = world
-        self.plan: Plan = (
-            plan_by_last_event() if split is SplitKind.LAST_EVENT else plan_by_time(world.log, horizon_days)
-        )
+        self.plan: Plan = plan_of(world.log, split, horizon_days)
         self.warnings: list[str] = []
         self._split, self._seed, self._with_deep, self._progress = split, seed, deep, progress
+        self._training = training or Training()
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -82,7 +107,16 @@ class Builder:
     def _trainer(self) -> DeepTrainer:
         from offline.deep import DeepTrainer
 
-        return DeepTrainer(self.world, self.recipe, seed=self._seed, warnings=self.warnings, progress=self._progress)
+        return DeepTrainer(
+            self.world,
+            self.recipe,
+            seed=self._seed,
+            train_s=60 * self._training.minutes,
+            checkpoints=self._training.checkpoints,
+            ablate=self._training.ablate,
+            warnings=self.warnings,
+            progress=self._progress,
+        )
 
     @cached_property
     def _model(self) -> Model | None:
@@ -94,7 +128,7 @@ class Builder:
         model = self._model
         if model is None:
             return _write(folder, self.world, fit(self.world, known, self.recipe), version)
-        tower = self._trainer.tower_at(known, model.tower)
+        tower = self._trainer.towers.next(known, model.tower)
         fitted = self._trainer.fit(known, tower)
         (folder / "model").mkdir()
         about = self._trainer.write(folder / "model", model, tower, fitted)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offline.evaluate import user_states
 from offline.fit import Known, fit
 from offline.pools import queries as ask
 from offline.pools import questions
+from offline.questions import user_states
 from offline.towers import TOWER_SHARE, TowerTrainer
 from ranking.export import save_model
 from ranking.features import QUERY_FEATURES, Features, SourceScale
 from ranking.importance import ablation, importance, input_names
-from ranking.ranker import RankerResult, RankerSettings, train_ranker
+from ranking.ranker import RankerResult, RankerSettings, predict, train_ranker
 from ranking.ranking_data import RankingData
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class DeepTrainer:
             "ranker_epochs": ranker.best_epochs,
             "ranker_ndcg@20": [_measured(metric) for metric in ranker.metric],
             "mix": _mix(ranker.ensemble, names),
-            "calibration": ranker.calibration and asdict(ranker.calibration),
+            "calibration": None if ranker.calibration is None else asdict(ranker.calibration),
             "training_questions": sum(map(len, data)),
             "validation_questions": len(valid),
             "note": ranker.note,
@@ -218,7 +218,7 @@ class DeepTrainer:
             ]
         }
         if self._ablate:
-            full = valid.ndcg_with(ensemble)
+            full = valid.ndcg(predict(ensemble, valid.inputs()))
             lost = ablation(lambda off: self._rank(data, valid, names, off).ensemble, ensemble, valid, names)
             found["ablation"] = [
                 {
@@ -247,9 +247,7 @@ class DeepTrainer:
             content=self._world.content_vectors,
         )
 
-    def _data(
-        self, asked: _Asked, scales: dict[str, SourceScale], thin: np.random.Generator | None
-    ) -> RankingData:
+    def _data(self, asked: _Asked, scales: dict[str, SourceScale], thin: np.random.Generator | None) -> RankingData:
         """The questions as matrices; all rows, or all right ones and ``KEPT_ROWS`` others."""
         features = self._features(asked.fitted, scales)
         width = asked.tower.item_vectors.shape[1]
@@ -261,8 +259,8 @@ class DeepTrainer:
                 drawn = thin.choice(wrong, KEPT_ROWS, replace=False)
                 kept = np.sort(np.concatenate([np.flatnonzero(label), drawn]))
                 pool, label = pool.take(kept), label[kept]
-            vector = question.query.user_vector()
-            vectors.append(np.zeros(width, np.float32) if vector is None else vector)
+            encode = question.query.user_vector
+            vectors.append(np.zeros(width, np.float32) if encode is None else encode())
             matrices.append(features.compute(question.query, pool))
             labels.append(label)
             items.append(pool.rows)

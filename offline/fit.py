@@ -69,6 +69,20 @@ class World:
             BuildInputs(self.data.events, self.data.catalogue, self.data.texts, 0.0)
         )
 
+    @cached_property
+    def content_vectors(self) -> Vector:
+        """[items, c] unit vectors of the items' texts, zeros where there is none."""
+        return cast("Content", self.content).vectors.astype(np.float32)
+
+    @cached_property
+    def repeats(self) -> bool:
+        """Whether so many answers are items that the user had before that a list of them is a question of its own."""
+        log = self.log
+        target = np.isin(log.types, list(self.targets))
+        users = np.repeat(np.arange(log.n_users), np.diff(log.ptr))[target]
+        pairs = users * np.int64(max(self.n_items, 1)) + log.items[target]
+        return 1 - len(np.unique(pairs)) / max(len(pairs), 1) > REPEATING
+
     @classmethod
     def read(cls, data: Dataset, engine: Engine, scratch: Path, answers: Sequence[str] = ()) -> World:
         """From a data set.

@@ -37,13 +37,15 @@ _ITEM_FEATURES = (
     "price",
     "price_known",
 )
-_QUERY_FEATURES = ("history_length", "history_age", "history_span")
+QUERY_FEATURES = ("history_length", "history_age", "history_span", "repeats_allowed")
+"""The same for all rows of a question."""
 _CROSS_FEATURES = (
     "prior",
     "price_to_history",
     "category_share",
     "in_history",
     "in_history_recency",
+    "in_history_age",
     "content_cosine",
 )
 _PRICE = _ITEM_FEATURES.index("price")
@@ -103,7 +105,7 @@ class Features:
             *(f"score_{source}" for source in scales),
             *(f"proposed_{source}" for source in scales),
             *_ITEM_FEATURES,
-            *_QUERY_FEATURES,
+            *QUERY_FEATURES,
             *_CROSS_FEATURES,
         )
         self._static, self._categories, self._content = static, categories, content
@@ -136,7 +138,7 @@ class Features:
         born = sequences.first_seen(n)
         created = catalogue.created_at
         born = np.where((created > 0) & ((born == 0) | (created < born)), created, born)
-        known = born > 0
+        known = (born > 0) & (born <= as_of_s)  # a date still to come tells nothing yet
         age_days = np.maximum(as_of_s - born, 0) / SECONDS_PER_DAY
         columns += [np.log1p(np.where(known, age_days, 0)), known.astype(np.float64)]
         priced = catalogue.price > 0
@@ -165,8 +167,8 @@ class Features:
         items = self._static.take(rows, axis=0)
         out[:, at : at + len(_ITEM_FEATURES)] = items
         at += len(_ITEM_FEATURES)
-        out[:, at : at + len(_QUERY_FEATURES)] = _query_features(query)
-        at += len(_QUERY_FEATURES)
+        out[:, at : at + len(QUERY_FEATURES)] = _query_features(query)
+        at += len(QUERY_FEATURES)
         out[:, at] = pool.prior
         out[:, at + 1 :] = 0
         if len(query.history):
@@ -174,7 +176,7 @@ class Features:
         return out
 
     def _cross(self, query: Query, rows: Rows, items: Scores, out: Scores) -> None:
-        """Fill what relates row and history, [n, 5], from the rows' static features ``items`` [n, s]."""
+        """Fill what relates row and history, [n, 6], from the rows' static features ``items`` [n, s]."""
         history = query.history
         weight = query.history_weight * _FADING[: len(history)]
         weight /= weight.sum()
@@ -194,11 +196,15 @@ class Features:
         total = np.concatenate([[0], np.cumsum(weight[order], dtype=np.float64)])
         out[:, 2] = last - first
         out[:, 3] = total[last] - total[first]
+        # The order is stable and histories come newest first: an item's first place is its newest event.
+        newest = np.log1p(query.history_age_s[order] / np.float32(SECONDS_PER_DAY))
+        had = last > first
+        out[had, 4] = newest[first[had]]
         if self._content is not None:
             taste = weight @ self._content[history]
             length = float(np.sqrt(taste @ taste))
             if length > 0:
-                out[:, 4] = self._content.take(rows, axis=0) @ (taste / np.float32(length))
+                out[:, 5] = self._content.take(rows, axis=0) @ (taste / np.float32(length))
 
     def save(self, folder: Path) -> None:
         """Write ``features.json`` and one ``.npy`` for each array into ``folder``, which exists."""
@@ -252,13 +258,13 @@ def _relative(trend: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _query_features(query: Query) -> Scores:
-    """Length of the history; logarithms of the days since its newest event and of its span."""
-    ages = query.history_age_s
+    """Logarithms of length, days since the newest event and span of the history; whether had items may come back."""
+    ages, repeats = query.history_age_s, float(query.allow_repeats)
     if not len(ages):
-        return np.zeros(3, np.float32)
+        return np.array([0, 0, 0, repeats], np.float32)
     newest, oldest = float(ages[0]), float(ages[-1])
     days = np.array([newest, max(oldest - newest, 0)]) / SECONDS_PER_DAY
-    return np.array([np.log1p(len(ages)), *np.log1p(days)], np.float32)
+    return np.array([np.log1p(len(ages)), *np.log1p(days), repeats], np.float32)
 
 
 def _padded_categories(catalogue: Catalogue) -> NDArray[np.int32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 TIME_BUCKETS = 30
 CLIP = 4.0
 """Standardised inputs of the ranker beyond this are cut: what training never saw must not decide."""
-INTERACTIONS = 4
+INTERACTION_NAMES = ("tower_dot", "tower_user_length", "tower_item_length", "tower_cosine")
+INTERACTIONS = len(INTERACTION_NAMES)
+CROSS_RANK = 16
 
 
 class Attention(nn.Module):
@@ -143,8 +145,9 @@ class ServedTower(nn.Module):
 
 
 class Ranker(nn.Module):
-    """A multi-layer perceptron over features and what user and item vector say about each other.
+    """Crosses and a multi-layer perceptron over features and what user and item vector say about each other.
 
+    One low-rank cross layer (DCN v2, Wang et al. 2021) multiplies inputs with each other before the perceptron.
     The vectors enter by rotation-invariant figures alone (dot product, lengths, cosine), because the
     ranker is trained with the vectors of an earlier cut and used with those of the release.
     """
@@ -154,6 +157,7 @@ class Ranker(nn.Module):
         n = n_features + INTERACTIONS
         self.register_buffer("mean", torch.zeros(n))
         self.register_buffer("scale", torch.ones(n))
+        self.narrow, self.cross = nn.Linear(n, CROSS_RANK, bias=False), nn.Linear(CROSS_RANK, n)
         layers: list[nn.Module] = []
         for before, after in zip([n, *hidden], hidden, strict=False):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
@@ -163,33 +167,51 @@ class Ranker(nn.Module):
         self.mean: Tensor
         self.scale: Tensor
 
-    def forward(self, user_vector: Tensor, item_vectors: Tensor, features: Tensor) -> Tensor:
-        """[..., n] scores from [..., d], [..., n, d] and [..., n, F]."""
-        return self.head(torch.cat([features, interactions(user_vector, item_vectors)], dim=-1))
-
-    def head(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """[..., n] scores from features and interactions side by side, [..., n, F + 4]."""
         x = ((inputs - self.mean) * self.scale).clamp(-CLIP, CLIP)
-        scores: Tensor = (self.out(self.deep(x)) + self.wide(x)).squeeze(-1)
+        crossed = x + x * self.cross(self.narrow(x))
+        scores: Tensor = (self.out(self.deep(crossed)) + self.wide(x)).squeeze(-1)
         return scores
 
 
 class Ensemble(nn.Module):
-    """The mean of several rankers (of the same data, with other seeds) plus a share of one feature: the prior.
+    """What serving runs: the mean of several rankers, shares of single inputs, and a calibration.
 
-    What the rankers learned from a few windows and what the prior says are wrong in different places.
+    What rankers learned from a few windows and what prior and tower say are wrong in different places, so their
+    weighted sum orders better than either. The calibration turns the sum into the probability that the user takes
+    the item: a slope, an offset and weights of inputs that are the same for all rows of a question, so that it changes
+    no order.
     """
 
-    def __init__(self, rankers: Sequence[Ranker], *, prior: int = 0, share: float = 0.0) -> None:
+    def __init__(self, rankers: Sequence[Ranker], n_features: int) -> None:
+        """Rankers with a weight of one, no shares and no calibration beyond the sigmoid."""
         super().__init__()
+        n = n_features + INTERACTIONS
         self.rankers = nn.ModuleList(rankers)
-        self.prior, self.share = prior, share
+        for name, value in {
+            "learned": torch.ones(()),
+            "shares": torch.zeros(n),
+            "slope": torch.ones(()),
+            "offset": torch.zeros(()),
+            "context": torch.zeros(n),
+        }.items():
+            self.register_buffer(name, value)
+        self.learned: Tensor
+        self.shares: Tensor
+        self.slope: Tensor
+        self.offset: Tensor
+        self.context: Tensor
 
     def forward(self, user_vector: Tensor, item_vectors: Tensor, features: Tensor) -> Tensor:
-        """[n] scores from [d], [n, d] and [n, F]."""
+        """[n] probabilities from [d], [n, d] and [n, F]."""
         inputs = torch.cat([features, interactions(user_vector, item_vectors)], dim=-1)
-        scores = [cast("Ranker", ranker).head(inputs) for ranker in self.rankers]
-        return torch.stack(scores).mean(dim=0) + self.share * features[..., self.prior]
+        return torch.sigmoid(self.slope * self.order(inputs) + inputs @ self.context + self.offset)
+
+    def order(self, inputs: Tensor) -> Tensor:
+        """[..., n] the sum that decides the order, before calibration, from [..., n, F + 4]."""
+        scores = torch.stack([ranker(inputs) for ranker in self.rankers]).mean(dim=0)
+        return self.learned * scores + inputs @ self.shares
 
 
 def time_bucket(seconds: Tensor) -> Tensor:

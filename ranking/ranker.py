@@ -6,67 +6,23 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
-from ranking.networks import INTERACTIONS, Ensemble, Ranker, interactions
+from ranking.calibrate import Calibration, calibrate
+from ranking.networks import INTERACTIONS, Ensemble, Ranker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from core.types import Rows, Scores, Vector
-
-
-@dataclass(frozen=True)
-class RankingData:
-    """Pools with known answers. Rows of one pool are adjacent.
-
-    Attributes:
-        ptr: [q + 1] the rows of question i are ``ptr[i]:ptr[i + 1]``.
-
-        features: [n, F] float32, finite.
-
-        labels: [n] gain of each row, 0 = not an answer.
-
-        relevant: [q] right answers there were, in the pool or not: what NDCG is measured against.
-
-        user_vectors: [q, d] zeros for users without a history.
-
-        items: [n] catalogue rows.
-
-        item_vectors: [items, d] of the same training as ``user_vectors``. Several ``RankingData`` are
-            joined by ``concatenate``, which looks them up.
-    """
-
-    ptr: NDArray[np.int64]
-    features: Scores
-    labels: Scores
-    relevant: NDArray[np.int64]
-    user_vectors: Vector
-    items: Rows
-    item_vectors: Vector
-
-    def __len__(self) -> int:
-        """Number of questions."""
-        return len(self.ptr) - 1
-
-    def inputs(self) -> Scores:
-        """[n, F + 4] features with the interactions of both vectors beside them."""
-        owner = np.repeat(np.arange(len(self)), np.diff(self.ptr))
-        parts = []
-        for i in range(0, len(owner), 1 << 16):
-            rows = slice(i, i + (1 << 16))
-            user = torch.from_numpy(self.user_vectors[owner[rows]])
-            item = torch.from_numpy(self.item_vectors[self.items[rows]])
-            parts.append(interactions(user, item[:, None])[:, 0].numpy())
-        together = np.concatenate(parts) if parts else np.empty((0, INTERACTIONS), np.float32)
-        return np.concatenate([self.features, together], axis=1)
+    from core.types import Scores
+    from ranking.ranking_data import RankingData
 
 
 @dataclass(frozen=True)
@@ -109,7 +65,9 @@ class RankerResult:
 
         best_epochs: for each seed the epochs that its ranker has had.
 
-        mixed: validation NDCG@20 of the ensemble with its share of the prior; NaN where it was not measured.
+        mixed: validation NDCG@20 of the ensemble with its shares; NaN where it was not measured.
+
+        calibration: how probabilities compare with what happened on validation; None where it was not measured.
 
         note: what was not done and why, in words; empty if all was.
     """
@@ -119,6 +77,7 @@ class RankerResult:
     best_epochs: list[int] = field(default_factory=list)
     seconds: float = 0.0
     mixed: float = math.nan
+    calibration: Calibration | None = None
     note: str = ""
 
 
@@ -126,7 +85,9 @@ _FEWEST_QUESTIONS = 20
 """With fewer validation questions early stopping would follow noise."""
 _EPOCHS_UNWATCHED = 4
 _SHARES = (0.0, 0.25, 0.5, 1.0)
-"""Of the prior in the final score. On a shop's orders .5 gave +.011 NDCG@20 over the prior, none +.008."""
+"""Of an anchor in the final score. On a shop's orders .5 of the prior gave +.011 NDCG@20 over the prior, none +.008."""
+_LEARNED = (1.0, 0.5, 0.25, 0.0)
+_UNWATCHED_SHARE = 1.0
 
 
 def _silent(seed: int, epoch: int, loss: float, metric: float) -> None:
@@ -142,7 +103,9 @@ def train_ranker(
     patience: int = 3,
     time_limit_s: float = math.inf,
     seed: int = 0,
-    prior: int | None = None,
+    anchors: tuple[int, ...] = (),
+    context: tuple[int, ...] = (),
+    without: tuple[int, ...] = (),
     progress: Callable[[int, int, float, float], None] = _silent,
 ) -> RankerResult:
     """Train with a softmax over each question's pool (ListNet with sampled wrong rows; Cao et al. 2007).
@@ -151,14 +114,17 @@ def train_ranker(
 
     Args:
         data: training pools, each of one cut and one training of the towers.
-        valid: held-out questions for early stopping. With fewer than 20 the number of epochs is
-            fixed, and the result's note says so.
+        valid: held-out questions for early stopping, shares and calibration. With fewer than 20 the number of
+            epochs is fixed, and the result's note says so.
         settings: see ``RankerSettings``.
         max_epochs: most passes over the questions.
         patience: epochs without a better validation NDCG@20 before stopping.
         time_limit_s: no epoch is started after this wall time, seconds.
         seed: of weights, order and draws; the seeds of an ensemble count up from it.
-        prior: index of the feature that is mixed in, with the share that is best on ``valid``; None = no mixing.
+        anchors: inputs (of ``RankingData.inputs``) that are good orders by themselves, the best first: a share of
+            each is added, as much as is best on ``valid``; the first one with a share of 1 where nothing can tell.
+        context: inputs that are the same for all rows of a question; they enter the calibration.
+        without: inputs that the rankers must not see, for ablations.
         progress: called after each epoch with seed, epoch, mean loss and validation NDCG@20.
 
     Raises:
@@ -174,22 +140,23 @@ def train_ranker(
         raise ValueError("no training question has a right and a wrong row in its pool: nothing to learn from")
     watched = valid is not None and len(valid) >= _FEWEST_QUESTIONS
     held_out = valid.inputs() if valid is not None else None
-    result = RankerResult(Ensemble([]))
+    n_features = inputs.shape[1] - INTERACTIONS
+    result = RankerResult(Ensemble([], n_features))
     if not watched:
         max_epochs = min(max_epochs, _EPOCHS_UNWATCHED)
         result.note = f"{0 if valid is None else len(valid)} validation questions: {max_epochs} epochs, not watched"
     rankers = []
     for number in range(seed, seed + settings.seeds):
         torch.manual_seed(number)
-        ranker = Ranker(inputs.shape[1] - INTERACTIONS, settings.hidden, settings.dropout)
-        _standardise(ranker, inputs)
+        ranker = Ranker(n_features, settings.hidden, settings.dropout)
+        _standardise(ranker, inputs, without)
         optimiser = torch.optim.AdamW(ranker.parameters(), lr=settings.rate, weight_decay=settings.decay)
         rng = np.random.default_rng(number)
         metric: list[float] = []
         best, best_epoch = copy.deepcopy(ranker.state_dict()), 0
         for epoch in range(1, max_epochs + 1):
             loss = _epoch(ranker, optimiser, inputs, labels, groups=groups, settings=settings, rng=rng)
-            value = math.nan if valid is None or held_out is None else ndcg(valid, predict(ranker, held_out))
+            value = math.nan if valid is None or held_out is None else valid.ndcg(predict(ranker, held_out))
             metric.append(value)
             progress(number, epoch, loss, value)
             if not watched or value > max(metric[:-1], default=-math.inf):
@@ -203,29 +170,40 @@ def train_ranker(
         if time.monotonic() - started > time_limit_s:
             result.note = f"{result.note} ended by time at seed {number}, epoch {len(metric)}".strip()
             break
-    share = 0.0
-    if prior is not None:
-        share = 1.0
-        if watched and valid is not None and held_out is not None:
-            share, result.mixed = _best_share(valid, rankers, held_out, prior)
-    result.ensemble = Ensemble(rankers, prior=prior or 0, share=share).eval()
+    ensemble = result.ensemble = Ensemble(rankers, n_features).eval()
+    if watched and valid is not None and held_out is not None:
+        result.mixed = _mix(ensemble, valid, held_out, anchors)
+        result.calibration = calibrate(ensemble, valid, held_out, context)
+    elif anchors:
+        ensemble.shares[anchors[0]] = _UNWATCHED_SHARE
     result.seconds = time.monotonic() - started
     return result
 
 
-def _standardise(ranker: Ranker, inputs: Scores) -> None:
-    """Give the ranker mean and deviation of its inputs; what never varies has no say."""
+def _mix(ensemble: Ensemble, valid: RankingData, inputs: Scores, anchors: tuple[int, ...]) -> float:
+    """Give the ensemble the weight and shares that are best on ``valid``; what they are worth there."""
+    learned = predict(ensemble, inputs)
+    worth = {
+        (weight, *shares): valid.ndcg(
+            weight * learned + sum(share * inputs[:, at] for share, at in zip(shares, anchors, strict=True))
+        )
+        for weight in (_LEARNED if anchors else _LEARNED[:1])
+        for shares in product(_SHARES, repeat=len(anchors))
+        if weight or any(shares)
+    }
+    weight, *shares = best = max(worth, key=lambda mix: worth[mix])
+    ensemble.learned.fill_(weight)
+    for share, at in zip(shares, anchors, strict=True):
+        ensemble.shares[at] = share
+    return worth[best]
+
+
+def _standardise(ranker: Ranker, inputs: Scores, without: tuple[int, ...]) -> None:
+    """Give the ranker mean and deviation of its inputs; what never varies, or must not be seen, has no say."""
     deviation = inputs.std(axis=0)
     ranker.mean.copy_(torch.from_numpy(inputs.mean(axis=0)))
     ranker.scale.copy_(torch.from_numpy(np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)))
-
-
-def _best_share(valid: RankingData, rankers: list[Ranker], inputs: Scores, prior: int) -> tuple[float, float]:
-    """The share of the prior that is best on ``valid``, and what it is worth there."""
-    learned = np.mean([predict(ranker, inputs) for ranker in rankers], axis=0)
-    worth = {share: ndcg(valid, learned + share * valid.features[:, prior]) for share in _SHARES}
-    best = max(worth, key=lambda share: worth[share])
-    return best, worth[best]
+    ranker.scale[list(without)] = 0
 
 
 def _groups(start: NDArray[np.int64], labels: Scores) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -270,7 +248,7 @@ def _epoch(
             index[row, : len(rows)] = rows
             real[row, : len(rows)] = True
         gain = torch.from_numpy(np.where(real, labels[index], 0).astype(np.float32))
-        scores = ranker.head(torch.from_numpy(inputs[index])).masked_fill(torch.from_numpy(~real), -1e9)
+        scores = ranker(torch.from_numpy(inputs[index])).masked_fill(torch.from_numpy(~real), -1e9)
         loss = -(torch.log_softmax(scores, dim=1) * gain / gain.sum(dim=1, keepdim=True)).sum(dim=1).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call] # torch ships it untyped
@@ -281,25 +259,9 @@ def _epoch(
 
 
 @torch.no_grad()
-def predict(ranker: Ranker, inputs: Scores) -> Scores:
-    """[n] scores of ``RankingData.inputs`` [n, F + 4]."""
-    ranker.eval()
-    parts = [ranker.head(torch.from_numpy(inputs[i : i + 65536])).numpy() for i in range(0, len(inputs), 65536)]
+def predict(network: Ranker | Ensemble, inputs: Scores) -> Scores:
+    """[n] scores, before calibration, of ``RankingData.inputs`` [n, F + 4]."""
+    network.eval()
+    run = network.order if isinstance(network, Ensemble) else network
+    parts = [run(torch.from_numpy(inputs[i : i + 65536])).numpy() for i in range(0, len(inputs), 65536)]
     return np.concatenate(parts) if parts else np.empty(0, np.float32)
-
-
-def ndcg(data: RankingData, scores: Scores, k: int = 20) -> float:
-    """Mean NDCG@k of the pools ordered by ``scores`` [n]; answers outside the pool count as missed."""
-    return float(ndcg_each(data, scores, k).mean())
-
-
-def ndcg_each(data: RankingData, scores: Scores, k: int = 20) -> NDArray[np.float64]:
-    """[q] NDCG@k of every question."""
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(discount)
-    values = np.zeros(len(data))
-    for i, (a, b) in enumerate(pairwise(data.ptr)):
-        top = np.argsort(-scores[a:b], kind="stable")[:k]
-        hit = data.labels[a:b][top] > 0
-        values[i] = discount[: len(top)][hit].sum() / ideal[min(max(int(data.relevant[i]), 1), k) - 1]
-    return values

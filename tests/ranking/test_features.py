@@ -92,6 +92,10 @@ def test_what_relates_row_and_history() -> None:
         expected = max((shares[c] for c in catalogue.categories_of(r)), default=0)
         assert row["category_share"] == pytest.approx(expected, abs=1e-6)
         assert row["in_history"] == HISTORY.count(r)
+        newest = [
+            age for item, age in zip(query.history.tolist(), query.history_age_s.tolist(), strict=True) if item == r
+        ]
+        assert row["in_history_age"] == pytest.approx(math.log1p(min(newest) / world.DAY) if newest else 0.0, abs=1e-5)
         assert row["in_history_recency"] == pytest.approx(
             sum(w for w, h in zip(weight, HISTORY, strict=True) if h == r), abs=1e-6
         )

@@ -159,7 +159,7 @@ def test_a_graph_that_computes_something_else_is_not_exported(
 ) -> None:
     monkeypatch.setattr("ranking.export._TOLERANCE", 0.0)
     with pytest.raises(ExportError, match="differs from the network"):
-        export_ranker(tmp_path / "ranker.onnx", Ensemble([Ranker(3, (4,))]), trained.item_vectors, 3)
+        export_ranker(tmp_path / "ranker.onnx", Ensemble([Ranker(3, (4,))], 3), trained.item_vectors, 3)
 
 
 def test_diverged_vectors_are_not_exported(tmp_path: Path, trained: TowerResult, ensemble: Ensemble) -> None:

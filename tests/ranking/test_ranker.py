@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
-from ranking.networks import Ranker, interactions
-from ranking.ranker import RankerSettings, RankingData, ndcg, predict, train_ranker
+from ranking.networks import Ensemble, Ranker, interactions
+from ranking.ranker import RankerSettings, predict, train_ranker
+from ranking.ranking_data import RankingData
+
+if TYPE_CHECKING:
+    from core.types import Scores
 
 SETTINGS = RankerSettings(hidden=(16, 8), questions=8, negatives=20, rate=5e-3, dropout=0.0)
 
@@ -31,7 +36,7 @@ def data(seed: int, questions: int = 60, rows: int = 30) -> RankingData:
 def test_it_learns_what_no_single_feature_says() -> None:
     valid = data(1)
     result = train_ranker([data(0, questions=120)], valid, settings=SETTINGS, max_epochs=15)
-    best = max(ndcg(valid, column) for column in valid.inputs().T)
+    best = max(valid.ndcg(column) for column in valid.inputs().T)
     assert max(result.metric[0]) > best + 0.05
 
 
@@ -48,33 +53,78 @@ def test_the_best_epoch_is_kept() -> None:
     (metric,) = result.metric
     assert result.best_epochs == [int(np.argmax(metric)) + 1]
     assert len(metric) == result.best_epochs[0] + 3
-    assert ndcg(contrary, predict(result.ensemble.rankers[0], contrary.inputs())) == pytest.approx(max(metric))
+    assert contrary.ndcg(predict(result.ensemble.rankers[0], contrary.inputs())) == pytest.approx(max(metric))
 
 
 def test_the_prior_is_mixed_in_as_far_as_it_helps() -> None:
-    """Feature 1 says nothing by itself; an answer-like feature is worth all that may be mixed in."""
+    """No mixture is worse than the rankers alone; an answer-like feature is worth what may be mixed in."""
     part, valid = data(0), data(1)
-    useless = train_ranker([part], valid, settings=SETTINGS, max_epochs=8, prior=0)
+    useless = train_ranker([part], valid, settings=SETTINGS, max_epochs=8, anchors=(0,))
     told = replace(valid, features=np.column_stack([30 * valid.labels, valid.features[:, 1:]]).astype(np.float32))
-    useful = train_ranker([part], told, settings=SETTINGS, max_epochs=1, prior=0)
-    assert useless.ensemble.share == 0
-    assert useful.ensemble.share > 0
+    useful = train_ranker([part], told, settings=SETTINGS, max_epochs=1, anchors=(0,), without=(0,))
+    assert useless.mixed >= max(useless.metric[0])
+    assert float(useful.ensemble.shares[0]) > 0
     assert useful.mixed > max(useful.metric[0])
 
 
-def test_the_mixed_score_is_the_mean_plus_the_share() -> None:
-    part = data(0)
-    result = train_ranker([part], None, settings=SETTINGS, max_epochs=1, prior=2)
-    first = slice(0, 30)
+def scores(network: Ensemble, part: RankingData, rows: slice) -> Scores:
+    """What the exported graph answers to the rows of the first question."""
     with torch.no_grad():
-        found = result.ensemble(
+        found: Scores = network(
             torch.from_numpy(part.user_vectors[0]),
-            torch.from_numpy(part.item_vectors[part.items[first]]),
-            torch.from_numpy(part.features[first]),
+            torch.from_numpy(part.item_vectors[part.items[rows]]),
+            torch.from_numpy(part.features[rows]),
         ).numpy()
-    assert isinstance(result.ensemble.rankers[0], Ranker)
-    expected = predict(result.ensemble.rankers[0], part.inputs()[first]) + part.features[first, 2]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    return found
+
+
+def sigmoid(x: Scores) -> Scores:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+FIRST = slice(0, 30)
+
+
+def test_where_nothing_can_tell_the_first_anchor_counts_like_the_rankers() -> None:
+    part = data(0)
+    result = train_ranker([part], None, settings=SETTINGS, max_epochs=1, anchors=(2, 1))
+    (ranker,) = result.ensemble.rankers
+    assert isinstance(ranker, Ranker)
+    expected = sigmoid(predict(ranker, part.inputs()[FIRST]) + part.features[FIRST, 2])
+    np.testing.assert_allclose(scores(result.ensemble, part, FIRST), expected, atol=1e-5)
+
+
+def test_columns_left_out_change_nothing() -> None:
+    part, valid = data(0), data(1)
+    blind = train_ranker([part], valid, settings=SETTINGS, max_epochs=3, without=(1,))
+    changed = valid.features.copy()
+    changed[:, 1] = 7
+    other = replace(valid, features=changed)
+    np.testing.assert_array_equal(predict(blind.ensemble, valid.inputs()), predict(blind.ensemble, other.inputs()))
+
+
+def test_scores_are_probabilities_that_happened() -> None:
+    """Users of context 1 take three times as many items; the calibration tells them apart and changes no order."""
+    rng = np.random.default_rng(2)
+    part, valid = (
+        replace(
+            each,
+            features=np.column_stack([each.features[:, :2], np.repeat(np.arange(60) % 2, 30)]).astype(np.float32),
+            labels=(each.labels + (rng.random(1800) < 0.15) * np.repeat(np.arange(60) % 2, 30) > 0).astype(np.float32),
+        )
+        for each in (data(0), data(1))
+    )
+    result = train_ranker([part], valid, settings=SETTINGS, max_epochs=8, context=(2,))
+    assert result.calibration is not None
+    assert result.calibration.error < 0.05
+    network, inputs = result.ensemble, torch.from_numpy(valid.inputs())
+    with torch.no_grad():
+        found = torch.sigmoid(network.slope * network.order(inputs) + inputs @ network.context + network.offset)
+    busy = valid.features[:, 2] == 1
+    for some in (busy, ~busy):
+        assert float(found[some].mean()) == pytest.approx(float(valid.labels[some].mean()), abs=0.01)
+    one = scores(network, valid, FIRST)
+    np.testing.assert_array_equal(np.argsort(one), np.argsort(predict(network, valid.inputs()[FIRST])))
 
 
 def test_with_few_validation_questions_epochs_are_fixed_and_it_is_said() -> None:
@@ -86,15 +136,8 @@ def test_with_few_validation_questions_epochs_are_fixed_and_it_is_said() -> None
 def test_an_ensemble_is_the_mean_of_its_seeds() -> None:
     part = data(0)
     result = train_ranker([part], None, settings=replace(SETTINGS, seeds=3), max_epochs=1)
-    first = slice(0, 30)
-    with torch.no_grad():
-        found = result.ensemble(
-            torch.from_numpy(part.user_vectors[0]),
-            torch.from_numpy(part.item_vectors[part.items[first]]),
-            torch.from_numpy(part.features[first]),
-        ).numpy()
-    single = [predict(ranker, part.inputs()[first]) for ranker in result.ensemble.rankers]
-    np.testing.assert_allclose(found, np.mean(single, axis=0), atol=1e-5)
+    single = [predict(ranker, part.inputs()[FIRST]) for ranker in result.ensemble.rankers]  # type: ignore[arg-type] # a ModuleList of rankers
+    np.testing.assert_allclose(scores(result.ensemble, part, FIRST), sigmoid(np.mean(single, axis=0)), atol=1e-5)
 
 
 def test_scores_do_not_change_when_the_vector_space_is_turned() -> None:
@@ -116,4 +159,4 @@ def test_answers_outside_the_pool_count_as_missed() -> None:
     part = data(0, questions=1, rows=3)
     perfect = replace(part, labels=np.array([1, 0, 0], np.float32), relevant=np.array([2]))
     ideal = 1 + 1 / np.log2(3)
-    assert ndcg(perfect, np.array([3, 2, 1], np.float32)) == pytest.approx(1 / ideal)
+    assert perfect.ndcg(np.array([3, 2, 1], np.float32)) == pytest.approx(1 / ideal)

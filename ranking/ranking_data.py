@@ -1,0 +1,103 @@
+"""Pools with known answers: what a ranker learns from and is judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ranking.networks import INTERACTIONS, interactions
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from core.types import Rows, Scores, Vector
+
+
+@dataclass(frozen=True)
+class RankingData:
+    """Pools with known answers. Rows of one pool are adjacent.
+
+    Attributes:
+        ptr: [q + 1] the rows of question i are ``ptr[i]:ptr[i + 1]``.
+
+        features: [n, F] float32, finite.
+
+        labels: [n] gain of each row, 0 = not an answer.
+
+        relevant: [q] right answers there were, in the pool or not: what NDCG is measured against.
+
+        user_vectors: [q, d] zeros for users without a history.
+
+        items: [n] catalogue rows.
+
+        item_vectors: [items, d] of the same training as ``user_vectors``. Several ``RankingData`` are
+            joined after each has looked up its own.
+    """
+
+    ptr: NDArray[np.int64]
+    features: Scores
+    labels: Scores
+    relevant: NDArray[np.int64]
+    user_vectors: Vector
+    items: Rows
+    item_vectors: Vector
+
+    def __len__(self) -> int:
+        """Number of questions."""
+        return len(self.ptr) - 1
+
+    def inputs(self) -> Scores:
+        """[n, F + 4] features with the interactions of both vectors beside them."""
+        owner = np.repeat(np.arange(len(self)), np.diff(self.ptr))
+        parts = []
+        for i in range(0, len(owner), 1 << 16):
+            rows = slice(i, i + (1 << 16))
+            user = torch.from_numpy(self.user_vectors[owner[rows]])
+            item = torch.from_numpy(self.item_vectors[self.items[rows]])
+            parts.append(interactions(user, item[:, None])[:, 0].numpy())
+        together = np.concatenate(parts) if parts else np.empty((0, INTERACTIONS), np.float32)
+        return np.concatenate([self.features, together], axis=1)
+
+    def head(self, questions: int) -> RankingData:
+        """The first so many questions."""
+        if questions >= len(self):
+            return self
+        rows = int(self.ptr[questions])
+        return RankingData(
+            self.ptr[: questions + 1],
+            self.features[:rows],
+            self.labels[:rows],
+            self.relevant[:questions],
+            self.user_vectors[:questions],
+            self.items[:rows],
+            self.item_vectors,
+        )
+
+    @cached_property
+    def _place(self) -> NDArray[np.int64]:
+        """[q, longest pool] index of each row, -1 where a pool is shorter."""
+        lengths = np.diff(self.ptr)
+        at = np.arange(int(lengths.max(initial=0)))
+        return np.where(at < lengths[:, None], self.ptr[:-1, None] + at, -1)
+
+    def ndcg_each(self, scores: Scores, k: int = 20) -> NDArray[np.float64]:
+        """[q] NDCG@k of every pool ordered by ``scores`` [n]; answers outside the pool count as missed."""
+        if not len(scores):
+            return np.zeros(len(self))
+        place = self._place
+        value = np.where(place >= 0, scores[place], -np.inf)
+        top = np.argsort(-value, axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(place, top, axis=1)
+        hit = (found >= 0) & (self.labels[found] > 0)
+        discount = 1 / np.log2(np.arange(2, k + 2))
+        ideal = np.cumsum(discount)[np.clip(self.relevant, 1, k) - 1]
+        each: NDArray[np.float64] = (hit * discount[: hit.shape[1]]).sum(axis=1) / ideal
+        return each
+
+    def ndcg(self, scores: Scores, k: int = 20) -> float:
+        """Mean NDCG@k."""
+        return float(self.ndcg_each(scores, k).mean()) if len(self) else 0.0
