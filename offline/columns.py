@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -32,21 +32,30 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column we know."""
+    """One column we know.
+
+    Attributes:
+        without: what else can be done where a required column is missing, an end of a sentence.
+    """
 
     name: str
     kind: Kind
     required: bool = False
+    without: str = ""
 
 
 EVENT_COLUMNS = (
     Column("user_id", Kind.TEXT, required=True),
     Column("item_id", Kind.TEXT, required=True),
-    Column("timestamp", Kind.TIME, required=True),
+    Column(
+        "timestamp", Kind.TIME, required=True, without=", or, where there is no time, choose --split share or given"
+    ),
     Column("event_type", Kind.TEXT),
     Column("value", Kind.NUMBER),
     Column("session_id", Kind.TEXT),
 )
+TIMELESS_COLUMNS = tuple(replace(c, required=False) if c.kind is Kind.TIME else c for c in EVENT_COLUMNS)
+"""Of events that need no time: what each user had, in no order."""
 ITEM_COLUMNS = (
     Column("item_id", Kind.TEXT, required=True),
     Column("title", Kind.TEXT),
@@ -101,7 +110,7 @@ def resolve(columns: Sequence[Column], schema: pa.Schema, mapping: Mapping[str, 
         elif column.required:
             raise InputError(
                 f"{file}: no column {theirs!r} for {column.name}; there are {', '.join(schema.names)}. "
-                f"Say which one it is with --map {column.name}=<column>"
+                f"Say which one it is with --map {column.name}=<column>{column.without}"
             )
     return names
 

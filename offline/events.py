@@ -10,6 +10,20 @@ import pyarrow as pa
 
 from offline.columns import EARLIEST_US, END_YEAR, FIRST_YEAR, LATEST_US, microseconds_per
 from offline.errors import InputError
+from offline.findings import (
+    FUTURE,
+    KEPT,
+    NO_ITEM,
+    NO_TIME,
+    NO_USER,
+    UNKNOWN_ITEM,
+    dropped,
+    of_text,
+    one,
+    only_in_test,
+    refuse_nothing,
+    type_of_untyped,
+)
 from offline.items import unknown_unit
 from offline.report import DEFAULT_WEIGHTS, Finding, plain
 
@@ -21,17 +35,7 @@ if TYPE_CHECKING:
 
 SESSION_GAP_S = 30 * 60
 """A user's next event after a longer pause begins a new session."""
-NO_TYPE = "view"
-"""The type of events that name none."""
 MAX_TYPES = 127
-_KEPT, _NO_USER, _NO_ITEM, _NO_TIME, _FUTURE, _UNKNOWN_ITEM = range(6)
-_DROPPED = {
-    _NO_USER: ("event without user", "user_id is empty"),
-    _NO_ITEM: ("event without item", "item_id is empty"),
-    _NO_TIME: ("event without time", "the time is empty or not readable"),
-    _FUTURE: ("event in the future", "its time is later than now"),
-    _UNKNOWN_ITEM: ("event of an unknown item", "the items' files do not have it"),
-}
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,9 @@ class Events:
 
         sessions_from: where sessions come from, in words.
 
+        timed: whether the events have times; if not, all have the moment of reading, and a user's come in the order
+            of a hash of user and item, so that any part of them is a random one.
+
         findings: what was not taken as it is.
     """
 
@@ -60,6 +67,7 @@ class Events:
     types: tuple[str, ...]
     weights: Mapping[str, float]
     sessions_from: str
+    timed: bool
     rows_read: int
     findings: tuple[Finding, ...]
 
@@ -84,19 +92,23 @@ def read_events(
         InputError: no event is left, times are of an unknown unit or not of this age, or there are too many types.
     """
     raw = _canonical(source, engine, now_s)
-    sound = raw.filter(raw.why == _KEPT)
+    sound = raw.filter(raw.why == KEPT)
     if item_ids is None:
         item_ids = _sorted_distinct(sound, "item_id")
     items = _numbering(engine, "item", item_ids)
     users = _sorted_distinct(sound.semi_join(items, sound.item_id == items.item_key), "user_id")
     types = _types(sound, weights)
     staged = engine.keep(_numbered(raw, engine, items, _numbering(engine, "user", users), types))
-    rows_read, findings = _dropped(source, raw, staged)
-    if not users:
-        _refuse_nothing(source, rows_read, findings)
+    rows_read, findings = dropped(source, raw, staged)
+    learned_from = staged.filter((staged.why == KEPT) & ~staged.test).count()
+    if not int(learned_from.to_pyarrow().as_py()):
+        refuse_nothing(source, rows_read, findings)
     table, repeats = _ordered(source, engine, staged)
-    findings += repeats
+    findings += [*repeats, *only_in_test(source, staged)]
+    timed = "timestamp" in source.names
     sessions_from = "session_id" if "session_id" in source.names else f"gaps of {SESSION_GAP_S // 60} minutes"
+    if not timed and "session_id" not in source.names:
+        sessions_from = "users: without times each has one"
     unreadable = sum(entry.count for entry in source.unreadable if not entry.column)
     return Events(
         table,
@@ -105,8 +117,9 @@ def read_events(
         tuple(types),
         types,
         sessions_from,
+        timed,
         rows_read + unreadable,
-        (*_of_text(source), *findings),
+        (*of_text(source), *findings),
     )
 
 
@@ -116,26 +129,11 @@ def weight_of(event_type: str, weights: Mapping[str, float]) -> float:
 
 
 def _canonical(source: Source, engine: Engine, now_s: float) -> ibis.Table:
-    """Columns user_id, item_id, event_type, session_id (text), value, time_us, order, why."""
-    whole_numbers = pa.types.is_integer(source.kind("timestamp"))
-    raw = engine.read(source.parquet, source.names, () if whole_numbers else ("timestamp",))
-    first = _range(raw)
-    if first["low"] is None:
-        raise InputError(f"{source.named}: no row has a {source.names['timestamp']!r}; events need a time")
-    time = raw.timestamp
-    if whole_numbers:
-        unit = microseconds_per(first["low"], first["high"])
-        if unit is None:
-            raise InputError(unknown_unit(source, "timestamp", first["low"], first["high"]))
-        time = time * unit.numerator if unit.denominator == 1 else time // unit.denominator
-    else:
-        for time_us, order in ((first["low"], first["low_order"]), (first["high"], first["high_order"])):
-            if not EARLIEST_US <= time_us < LATEST_US:
-                raise InputError(
-                    f"{source.where(order)}: the time in column {source.names['timestamp']!r} is "
-                    f"{time_us // 1_000_000} seconds after 1970, not between {FIRST_YEAR} and {END_YEAR}. "
-                    "Correct or remove the row"
-                )
+    """Columns user_id, item_id, event_type, session_id, shuffle (text), value, time_us, order, test, why."""
+    timed = "timestamp" in source.names
+    whole_numbers = timed and pa.types.is_integer(source.kind("timestamp"))
+    raw = engine.read(source.parquet, source.names, ("timestamp",) if timed and not whole_numbers else ())
+    time = _times(source, raw, whole_numbers=whole_numbers) if timed else ibis.literal(int(now_s) * 1_000_000)
     user, item = raw.user_id.cast("string"), raw.item_id.cast("string")
     kind = raw.event_type.cast("string") if "event_type" in raw.columns else ibis.null("string")
     value = raw.value.cast("float64") if "value" in raw.columns else ibis.null("float64")
@@ -143,26 +141,52 @@ def _canonical(source: Source, engine: Engine, now_s: float) -> ibis.Table:
     time = time.cast("int64")
     return raw.select(
         "order",
+        test=raw.order >= source.test_begins,
+        shuffle=ibis.literal("") if timed else (user + "\x1f" + item).hexdigest("md5"),
         user_id=user,
         item_id=item,
-        event_type=ibis.ifelse(_empty(kind), NO_TYPE, kind),
+        event_type=ibis.ifelse(_empty(kind), type_of_untyped(source), kind),
         untyped=_empty(kind),
         time_us=time,
         value=ibis.ifelse(value.isnull() | value.isnan() | value.isinf(), 0.0, value).cast("float32"),
         odd_value=(value.isnan() | value.isinf()).fill_null(False),
         session_id=session,
         why=ibis.cases(
-            (_empty(user), _NO_USER),
-            (_empty(item), _NO_ITEM),
-            (time.isnull(), _NO_TIME),
-            (time > int(now_s * 1_000_000), _FUTURE),
-            else_=_KEPT,
+            (_empty(user), NO_USER),
+            (_empty(item), NO_ITEM),
+            (time.isnull(), NO_TIME),
+            (time > int(now_s * 1_000_000), FUTURE),
+            else_=KEPT,
         ).cast("int8"),
     )
 
 
+def _times(source: Source, raw: ibis.Table, *, whole_numbers: bool) -> Any:
+    """Microseconds since the epoch, null where there is none.
+
+    Raises:
+        InputError: there is none at all, or they are of an unknown unit or not of this age.
+    """
+    first = _range(raw)
+    if first["low"] is None:
+        raise InputError(f"{source.named}: no row has a {source.names['timestamp']!r}; events need a time")
+    if whole_numbers:
+        unit = microseconds_per(first["low"], first["high"])
+        if unit is None:
+            raise InputError(unknown_unit(source, "timestamp", first["low"], first["high"]))
+        return raw.timestamp * unit.numerator if unit.denominator == 1 else raw.timestamp // unit.denominator
+    for time_us, order in ((first["low"], first["low_order"]), (first["high"], first["high_order"])):
+        if not EARLIEST_US <= time_us < LATEST_US:
+            raise InputError(
+                f"{source.where(order)}: the time in column {source.names['timestamp']!r} is "
+                f"{time_us // 1_000_000} seconds after 1970, not between {FIRST_YEAR} and {END_YEAR}. "
+                "Correct or remove the row"
+            )
+    return raw.timestamp
+
+
 def _range(raw: ibis.Table) -> dict[str, Any]:
-    return _one(
+    return one(
         raw.aggregate(
             low=raw.timestamp.min(),
             high=raw.timestamp.max(),
@@ -174,10 +198,6 @@ def _range(raw: ibis.Table) -> dict[str, Any]:
 
 def _empty(text: Any) -> Any:
     return text.isnull() | (text.strip() == "")
-
-
-def _one(row: ibis.Table) -> dict[str, Any]:
-    return dict(row.to_pyarrow().to_pylist()[0])
 
 
 def _sorted_distinct(table: ibis.Table, column: str) -> list[str]:
@@ -225,72 +245,29 @@ def _numbered(
         "odd_value",
         "untyped",
         "order",
+        "test",
+        "shuffle",
         labelled=ibis.ifelse(joined.session_id.isnull(), None, first),
-        why=ibis.ifelse((joined.why == _KEPT) & joined.item.isnull(), _UNKNOWN_ITEM, joined.why).cast("int8"),
+        why=ibis.ifelse((joined.why == KEPT) & joined.item.isnull(), UNKNOWN_ITEM, joined.why).cast("int8"),
     )
-
-
-def _dropped(source: Source, raw: ibis.Table, staged: ibis.Table) -> tuple[int, list[Finding]]:
-    """How many rows there were, and what was wrong with those that are not kept."""
-    counts = staged.group_by("why").aggregate(rows=staged.count(), first=staged.order.min()).to_pyarrow().to_pylist()
-    odd = _one(
-        staged.filter(staged.why == _KEPT).aggregate(
-            values=staged.odd_value.sum(),
-            value_at=staged.order.min(where=staged.odd_value),
-            untyped=staged.untyped.sum(),
-            untyped_at=staged.order.min(where=staged.untyped),
-        )
-    )
-    findings = []
-    for entry in sorted(counts, key=lambda entry: entry["why"]):
-        if entry["why"] == _KEPT:
-            continue
-        what, why = _DROPPED[entry["why"]]
-        row = _one(raw.filter(raw.order == entry["first"]).select("user_id", "item_id"))
-        example = f"{source.where(entry['first'])}: user {row['user_id']!r}, item {row['item_id']!r}"
-        findings.append(Finding(what, entry["rows"], "dropped", why, example))
-    if "event_type" in source.names and odd["untyped"]:
-        where = source.where(odd["untyped_at"])
-        findings.append(
-            Finding("event without type", odd["untyped"], f"read as {NO_TYPE!r}", "event_type is empty", where)
-        )
-    if odd["values"]:
-        where = source.where(odd["value_at"])
-        findings.append(Finding("value not finite", odd["values"], "taken as absent", "NaN or infinite", where))
-    return sum(entry["rows"] for entry in counts), findings
-
-
-def _of_text(source: Source) -> list[Finding]:
-    return [
-        Finding("value not readable", entry.count, "taken as absent", f"column {entry.column}", entry.example)
-        if entry.column
-        else Finding("torn row", entry.count, "dropped", "too many or too few columns", entry.example)
-        for entry in source.unreadable
-        if entry.column != source.names["timestamp"]
-    ]
-
-
-def _refuse_nothing(source: Source, rows_read: int, findings: Sequence[Finding]) -> None:
-    if not rows_read:
-        raise InputError(f"{source.named}: there are no events")
-    reasons = "; ".join(f"{found.count} {found.what} ({found.why}; {found.example})" for found in findings)
-    raise InputError(f"{source.named}: none of its {rows_read} events can be used: {reasons}")
 
 
 def _ordered(source: Source, engine: Engine, staged: ibis.Table) -> tuple[ibis.Table, list[Finding]]:
     """Each different event once, in its place in the user's sequence and in its session."""
-    kept = staged.filter(staged.why == _KEPT)
-    same = kept.group_by("user", "item", "type", "weight", "time_us", "value", "labelled")
+    kept = staged.filter(staged.why == KEPT)
+    late: list[Finding] = []
+    if len(source.files) > source.known:
+        kept, late = _after_known(source, kept)
+    same = kept.group_by("user", "item", "type", "weight", "test", "time_us", "shuffle", "value", "labelled")
     once = same.aggregate(order=kept.order.min(), times=kept.count())
-    position = ibis.row_number().over(group_by="user", order_by=["time_us", "order"])
-    before = once.time_us.lag().over(group_by=["user", "labelled"], order_by=["time_us", "order"])
+    in_order = ["test", "time_us", "shuffle", "order"]
+    position = ibis.row_number().over(group_by="user", order_by=in_order)
+    before = once.time_us.lag().over(group_by=["user", "labelled"], order_by=in_order)
     placed = once.mutate(seq=position.cast("int32"))
     placed = placed.mutate(
         begins=ibis.ifelse((placed.time_us - before <= SESSION_GAP_S * 1_000_000).fill_null(False), None, placed.seq)
     )
-    begin = placed.begins.max().over(
-        ibis.cumulative_window(group_by=["user", "labelled"], order_by=["time_us", "order"])
-    )
+    begin = placed.begins.max().over(ibis.cumulative_window(group_by=["user", "labelled"], order_by=in_order))
     # Odd: found by pauses, even: named by the data. Both are unique across users.
     derived = (placed.user.cast("int64") * (1 << 31) + begin) * 2 + 1
     table = engine.keep(
@@ -301,6 +278,7 @@ def _ordered(source: Source, engine: Engine, staged: ibis.Table) -> tuple[ibis.T
             "weight",
             "seq",
             "value",
+            "test",
             "times",
             time=placed.time_us // 1_000_000,
             session=ibis.ifelse(placed.labelled.isnull(), derived, placed.labelled * 2),
@@ -310,8 +288,21 @@ def _ordered(source: Source, engine: Engine, staged: ibis.Table) -> tuple[ibis.T
     count = int(repeats.to_pyarrow().as_py() or 0)
     table = table.drop("times")
     if not count:
-        return table, []
+        return table, late
     twice = same.aggregate(times=kept.count(), last=kept.order.max())
-    last = _one(twice.filter(twice.times > 1).aggregate(at=twice["last"].min()))["at"]
+    last = one(twice.filter(twice.times > 1).aggregate(at=twice["last"].min()))["at"]
     why = "the same user, item, type, time, value and session"
-    return table, [Finding("repeated event", count, "dropped", why, source.where(last))]
+    return table, [*late, Finding("repeated event", count, "dropped", why, source.where(last))]
+
+
+def _after_known(source: Source, kept: ibis.Table) -> tuple[ibis.Table, list[Finding]]:
+    """Test events never before the user's known ones: what is asked for comes after what is known."""
+    known_until = kept.time_us.max(where=~kept.test).over(group_by="user")
+    kept = kept.mutate(late=kept.test & (kept.time_us < known_until).fill_null(False), known_until=known_until)
+    found = one(kept.aggregate(rows=kept.late.sum(), first=kept.order.min(where=kept.late)))
+    kept = kept.mutate(time_us=ibis.ifelse(kept.late, kept.known_until, kept.time_us)).drop("late", "known_until")
+    if not found["rows"]:
+        return kept, []
+    why = "what is asked for comes after what is known"
+    done = "taken as of the user's last known event"
+    return kept, [Finding("test event before known ones", found["rows"], done, why, source.where(found["first"]))]

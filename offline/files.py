@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from offline.columns import EVENT_COLUMNS, ITEM_COLUMNS, Kind, is_text, resolve
+from offline.columns import EVENT_COLUMNS, ITEM_COLUMNS, TIMELESS_COLUMNS, Kind, is_text, resolve
 from offline.engine import ORDER_BITS
 from offline.errors import InputError
 from offline.text_files import convert, csv_schema, line_of
@@ -33,7 +33,9 @@ class Source:
     Attributes:
         named: as the user wrote it.
 
-        files: as found, sorted; what messages name.
+        files: as found, sorted, those of the test after the others; what messages name.
+
+        known: how many of ``files`` are not of the test.
 
         parquet: the same rows as Parquet with a type that fits each column; one for each of ``files``.
 
@@ -50,6 +52,7 @@ class Source:
 
     named: str
     files: tuple[Path, ...]
+    known: int
     parquet: tuple[Path, ...]
     names: Mapping[str, str]
     columns: tuple[str, ...]
@@ -66,18 +69,38 @@ class Source:
             return f"{file} line {line_of(file, row)}"
         return f"{file} row {row + 1}"
 
+    @property
+    def test_begins(self) -> int:
+        """An engine numbers the rows of the test's files from here on."""
+        return self.known << ORDER_BITS
+
     def kind(self, column: str) -> pa.DataType:
         """Type of one of our columns."""
         return self.schema.field(self.names[column]).type
 
 
-def open_events(named: str | Path, mapping: Mapping[str, str], folder: Path) -> Source:
-    """Find and check the files of events; ``folder`` takes what must be converted.
+def open_events(
+    named: str | Path,
+    mapping: Mapping[str, str],
+    folder: Path,
+    *,
+    test: str | Path | None = None,
+    needs_time: bool = True,
+) -> Source:
+    """Find and check the files of events.
+
+    Args:
+        named: what to read.
+        mapping: our name of a column -> the files'.
+        folder: takes what must be converted.
+        test: more events, with the same columns, that are to be asked for.
+        needs_time: refuse files without a column of times.
 
     Raises:
         InputError: see ``find_files``, ``offline.columns.resolve`` and ``offline.text_files.convert``.
     """
-    return _open(named, EVENT_COLUMNS, mapping, folder, keep_others=False)
+    columns = EVENT_COLUMNS if needs_time else TIMELESS_COLUMNS
+    return _open(named, columns, mapping, folder, keep_others=False, test=test)
 
 
 def open_items(named: str | Path, mapping: Mapping[str, str], folder: Path) -> Source:
@@ -139,9 +162,24 @@ def _hidden(path: Path) -> bool:
 
 
 def _open(
-    named: str | Path, columns: tuple[Column, ...], mapping: Mapping[str, str], folder: Path, *, keep_others: bool
+    named: str | Path,
+    columns: tuple[Column, ...],
+    mapping: Mapping[str, str],
+    folder: Path,
+    *,
+    keep_others: bool,
+    test: str | Path | None = None,
 ) -> Source:
     files, passed_over = find_files(named)
+    known = len(files)
+    if test is not None:
+        asked, others = find_files(test)
+        both = {path.resolve() for path in files} & {path.resolve() for path in asked}
+        if both:
+            raise InputError(f"{test}: {min(both)} is among {named} too; what is asked for must not be known")
+        if is_csv(asked[0]) is not is_csv(files[0]):
+            raise InputError(f"{test}: {named} is {'CSV' if is_csv(files[0]) else 'Parquet'}; write both alike")
+        files, passed_over = files + asked, passed_over + others
     schemas = [csv_schema(file) if is_csv(file) else _parquet_schema(file) for file in files]
     resolved = [resolve(columns, schema, mapping, str(file)) for file, schema in zip(files, schemas, strict=True)]
     names, there = resolved[0], tuple(schemas[0].names)
@@ -151,7 +189,7 @@ def _open(
         kind is not Kind.TEXT and is_text(schemas[0].field(name).type) for name, kind in kinds.items()
     )
     if not text:
-        return Source(str(named), files, files, names, there, schemas[0], (), passed_over)
+        return Source(str(named), files, known, files, names, there, schemas[0], (), passed_over)
     folder = Path(tempfile.mkdtemp(dir=folder))
     chosen = None if keep_others else tuple(kinds)
     parquet, unreadable = [], []
@@ -161,7 +199,7 @@ def _open(
         parquet.append(target)
     converted = [pq.read_schema(path) for path in parquet]
     _demand_same(files, converted, resolved)
-    return Source(str(named), files, tuple(parquet), names, there, converted[0], tuple(unreadable), passed_over)
+    return Source(str(named), files, known, tuple(parquet), names, there, converted[0], tuple(unreadable), passed_over)
 
 
 def _parquet_schema(file: Path) -> pa.Schema:

@@ -36,6 +36,8 @@ class EventLog:
         weights: [events] weight of the type.
 
         times: [events] int64 seconds since the epoch.
+
+        test_starts: [users] index of each user's first event that comes from the test's files; None = there are no such files.
     """
 
     ptr: NDArray[np.int64]
@@ -43,27 +45,36 @@ class EventLog:
     types: NDArray[np.int8]
     weights: Scores
     times: NDArray[np.int64]
+    test_starts: NDArray[np.int64] | None = None
 
     @classmethod
     def read(cls, events: ibis.Table, n_users: int) -> EventLog:
         """Fetch the columns of ``BuildInputs.events`` from the engine."""
-        columns = ("user", "seq", "item", "type", "weight", "time")
+        columns = ("user", "seq", "item", "type", "weight", "time", "test")
         table = events.select(*columns).to_pyarrow()
         arrays = {name: table[name].to_numpy() for name in columns}
         order = np.lexsort((arrays["seq"], arrays["user"]))
         user = arrays["user"][order]
+        ptr = np.searchsorted(user, np.arange(n_users + 1)).astype(np.int64)
+        of_test = np.bincount(user[arrays["test"][order]], minlength=n_users)
         return cls(
-            ptr=np.searchsorted(user, np.arange(n_users + 1)).astype(np.int64),
+            ptr=ptr,
             items=arrays["item"][order].astype(np.int32),
             types=arrays["type"][order].astype(np.int8),
             weights=arrays["weight"][order].astype(np.float32),
             times=arrays["time"][order].astype(np.int64),
+            test_starts=ptr[1:] - of_test if of_test.any() else None,
         )
 
     @property
     def n_users(self) -> int:
         """Number of users, with or without events."""
         return len(self.ptr) - 1
+
+    @property
+    def ends_before_test(self) -> NDArray[np.int64]:
+        """[users] index after each user's last event that does not come from the test's files."""
+        return self.ptr[1:] if self.test_starts is None else self.test_starts
 
     def ends_before(self, time_s: float) -> NDArray[np.int64]:
         """[users] for each user the index after the last event before ``time_s``."""

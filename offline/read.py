@@ -38,7 +38,8 @@ class Dataset:
         events: Ibis table, any order. Columns: ``user`` int32, ``item`` int32 (catalogue row), ``type`` int8 (index in
             ``event_types`` + 1), ``weight`` float32 (of the type), ``time`` int64 (seconds since the epoch),
             ``session`` int64 (unique across users), ``seq`` int32 (position in the user's sequence, oldest 0; events
-            of the same time in the order of the files), ``value`` float32 (0 = none given).
+            of the same time in the order of the files, without times in that of a hash, those of the test last),
+            ``value`` float32 (0 = none given), ``test`` bool (asked for, not known).
 
         user_ids: sorted; the index is the user's number. Every user has an event.
 
@@ -54,7 +55,7 @@ class Dataset:
 
         seen_types: types after which an item is not offered again.
 
-        as_of_s: time of the last event, seconds since the epoch.
+        as_of_s: time of the last event, seconds since the epoch; without times the moment of reading.
     """
 
     events: ibis.Table
@@ -78,6 +79,8 @@ def read_dataset(
     event_weights: Mapping[str, float] | None = None,
     seen_types: Sequence[str] | None = None,
     now_s: float | None = None,
+    test: str | Path | None = None,
+    needs_time: bool = True,
 ) -> Dataset:
     """Read events and, if there are any, items.
 
@@ -98,6 +101,10 @@ def read_dataset(
 
         now_s: events later than this are dropped, seconds since the epoch; None = the clock.
 
+        test: more events with the same columns, that are to be asked for.
+
+        needs_time: refuse events without times; where that is not so and there are none, a user's events are a set.
+
     Raises:
         InputError: the input cannot be used; the message says where, why and what to do.
     """
@@ -106,7 +113,7 @@ def read_dataset(
     for name, weight in weights.items():
         if not math.isfinite(weight):
             raise InputError(f"event weight {name}={weight}: must be a finite number")
-    event_source = open_events(events, mapping, engine.folder)
+    event_source = open_events(events, mapping, engine.folder, test=test, needs_time=needs_time)
     item_source = None if items is None else open_items(items, mapping, engine.folder)
     _check_used(mapping, event_source, item_source)
     known = None if item_source is None else read_items(item_source)
@@ -120,7 +127,13 @@ def read_dataset(
     if seen_types is None:
         seen_types = [name for name, weight in found.weights.items() if weight > 0 and plain(name) not in NEUTRAL_TYPES]
     report, as_of_s = _report(
-        event_source, item_source, found=found, known=known, weights=weights, seen_types=seen_types
+        event_source,
+        item_source,
+        found=found,
+        known=known,
+        weights=weights,
+        seen_types=seen_types,
+        test="" if test is None else str(test),
     )
     return Dataset(
         events=found.table,
@@ -153,6 +166,7 @@ def _report(
     known: Items,
     weights: Mapping[str, float],
     seen_types: Sequence[str],
+    test: str,
 ) -> tuple[DataReport, float]:
     table = found.table
     totals = table.aggregate(
@@ -161,6 +175,7 @@ def _report(
         last=table.time.max(),
         sessions=table.session.nunique(),
         items=table.item.nunique(),
+        test=table.test.sum(),
     )
     total = totals.to_pyarrow().to_pylist()[0]
     per_type = table.group_by("type").aggregate(rows=table.count()).to_pyarrow().to_pylist()
@@ -193,11 +208,13 @@ def _report(
         items_with_events=total["items"],
         sessions=total["sessions"],
         sessions_from=found.sessions_from,
-        first_event=_iso(total["first"]),
-        last_event=_iso(total["last"]),
+        first_event=_iso(total["first"]) if found.timed else "",
+        last_event=_iso(total["last"]) if found.timed else "",
         event_types=counts,
         findings=tuple(findings),
         warnings=tuple(_warnings(events, found, total, weights, seen_types)),
+        test_from=test,
+        test_events=int(total["test"]),
     )
     return report, float(total["last"])
 
@@ -208,7 +225,13 @@ def _warnings(
     warnings = []
     if "event_type" not in events.names:
         warnings.append(
-            "There is no event_type: every event is taken as a view. Name the column with --map event_type=<column>."
+            f"There is no event_type: every event is taken as {found.types[0]!r}. "
+            "Name the column with --map event_type=<column>."
+        )
+    if not found.timed:
+        warnings.append(
+            "There is no timestamp: a user's events are a set; order, trend and half-lives mean nothing. "
+            "Name the column with --map timestamp=<column>."
         )
     if len(found.user_ids) == 1:
         warnings.append("There is one user only: nothing can be learned from what others did.")
@@ -216,7 +239,7 @@ def _warnings(
         warnings.append("There are events of one item only: there is nothing to choose from.")
     if not any(weight > 0 for weight in found.weights.values()):
         warnings.append("No event type has a positive weight: there is nothing to learn from.")
-    if total["first"] == total["last"]:
+    elif total["first"] == total["last"]:
         warnings.append("All events have the same time: order, trend and a split by time mean nothing.")
     warnings += [
         f"A weight is given for {name!r}, no event is of that type." for name in weights if name not in found.types

@@ -12,6 +12,7 @@ NEUTRAL_TYPES = frozenset({"view", "click", "impression", "page_view", "pageview
 """Event types after which an item may still be offered; names as ``plain`` writes them."""
 DEFAULT_WEIGHTS = {
     "impression": 0.0,
+    "interaction": 1.0,
     "view": 1.0,
     "page_view": 1.0,
     "pageview": 1.0,
@@ -113,11 +114,15 @@ class DataReport:
 
         sessions_from: ``session_id`` or ``gaps of 30 minutes``.
 
-        first_event: ISO 8601, UTC, seconds.
+        first_event: ISO 8601, UTC, seconds; empty = events have no times.
 
-        last_event: ISO 8601, UTC, seconds.
+        last_event: likewise.
 
         warnings: sentences; the data can be used but will disappoint.
+
+        test_from: files of events that are asked for, as the user named them; empty = there are none.
+
+        test_events: of ``events`` these.
     """
 
     events_from: str
@@ -134,6 +139,8 @@ class DataReport:
     event_types: tuple[TypeCount, ...]
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
+    test_from: str = ""
+    test_events: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """In plain values, for JSON."""
@@ -152,12 +159,14 @@ def render(report: DataReport) -> Group:
 
     facts = Table.grid(padding=(0, 2))
     source = report.events_from + (f" and {report.items_from}" if report.items_from else ", no items file")
+    asked = [("test", f"{report.test_events:,} of these events, from {report.test_from}")] if report.test_from else []
     for name, value in (
         ("read from", source),
         ("events", f"{report.events:,} of {report.rows_read:,} rows"),
+        *asked,
         ("users", f"{report.users:,}"),
         ("items", f"{report.items:,}, of which {report.items_with_events:,} with events"),
-        ("time", f"{report.first_event} to {report.last_event}"),
+        ("time", f"{report.first_event} to {report.last_event}" if report.first_event else "none"),
         ("sessions", f"{report.sessions:,} from {report.sessions_from}"),
     ):
         facts.add_row(f"[bold]{name}", escape(value))

@@ -1,9 +1,9 @@
-"""What a recommender may know and what it is then asked for: a cut in time, or each user's last events."""
+"""What a recommender may know and what it is then asked for: a cut in time, or each user's last or drawn events."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -104,19 +104,43 @@ class LastEventsCut:
         return float(log.times.max()) + 1
 
 
-def window_cases(
-    log: EventLog, cut: Cut, *, span_s: float | None, span_events: int | None, targets: frozenset[int], new_only: bool
-) -> Cases:
-    """Questions at ``cut``, answered by what came right after it.
+@dataclass(frozen=True)
+class ShareCut:
+    """Known is all but the last ``percent`` % of every user's events and nothing of the test's files.
+
+    Where events have no times they come in the order of a hash, so that any share is a random one.
+    """
+
+    percent: int
+
+    def known(self, events: ibis.Table) -> ibis.Table:
+        """See ``Cut.known``."""
+        own = events.filter(~events.test)
+        counted = own.mutate(of_user=own.count().over(group_by="user"))
+        return counted.filter(counted.seq < counted.of_user - self._held_out(counted.of_user)).drop("of_user")
+
+    def ends(self, log: EventLog) -> NDArray[np.int64]:
+        """See ``Cut.ends``."""
+        ends: NDArray[np.int64] = log.ends_before_test - self._held_out(log.ends_before_test - log.ptr[:-1])
+        return ends
+
+    def as_of_s(self, log: EventLog) -> float:
+        """See ``Cut.as_of_s``."""
+        return float(log.times.max()) + 1
+
+    def _held_out(self, count: Any) -> Any:
+        return (count * self.percent + 49) // 100  # to the nearest, halves down: of a single event nothing is held out
+
+
+def window_cases(log: EventLog, cut: Cut, until: Cut, *, targets: frozenset[int], new_only: bool) -> Cases:
+    """Questions at ``cut``, answered by what came between it and a later cut.
 
     Args:
         log: every event, known or not.
 
         cut: where the known events end.
 
-        span_s: only events sooner than this after the cut count, seconds; None = no such bound.
-
-        span_events: only so many events after the cut count; None = no such bound.
+        until: where the answers end.
 
         targets: codes of the event types that count as an answer.
 
@@ -124,12 +148,7 @@ def window_cases(
 
     Users without any answer are no question.
     """
-    ends = cut.ends(log)
-    stops = log.ptr[1:]
-    if span_s is not None:
-        stops = np.minimum(stops, log.ends_before(cut.as_of_s(log) + span_s))
-    if span_events is not None:
-        stops = np.minimum(stops, ends + span_events)
+    ends, stops = cut.ends(log), until.ends(log)
     is_target = np.isin(log.types, list(targets))
     users, relevant = [], []
     for user in np.flatnonzero(stops > ends):
@@ -142,8 +161,6 @@ def window_cases(
             users.append(user)
             relevant.append(rows)
     index = np.array(users, np.int64)
-    if isinstance(cut, LastEventsCut):
-        asked = log.times[np.minimum(ends[index], len(log.times) - 1)].astype(np.float64)
-    else:
-        asked = np.full(len(index), cut.as_of_s(log))
-    return Cases(index, ends[index], asked, tuple(relevant))
+    at_cut = isinstance(cut, TimeCut)
+    asked_at_s = np.full(len(index), cut.as_of_s(log)) if at_cut else log.times[ends[index]].astype(np.float64)
+    return Cases(index, ends[index], asked_at_s, tuple(relevant))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from terrace.cli.options import Answers, Bundles, EngineName, Events, Items, Map, Report, Weight
+from terrace.cli.options import Answers, Bundles, EngineName, Events, Items, Map, Report, Test, Weight
 from terrace.cli.output import console, errors, figures_table, verdict_lines
 from terrace.cli.steps import GateMode, Source, builder, gate_entry, load_previous, measure, release, report, writable
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 Horizon = Annotated[float, typer.Option(help="Days after a moment in which an event counts as an answer.", min=0.01)]
 Split = Annotated[
-    Literal["time", "last-event"],
-    typer.Option(help="time: the last days are the test. last-event: everyone's last event is."),
+    Literal["time", "last-event", "share", "given"],
+    typer.Option(
+        help="time: the last days are the test. last-event: everyone's last event is. share: of everyone's events the "
+        "last fifth, or any fifth where they have no times. given: the events of --test."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Of every random number; the same seed and data give the same figures.")]
 Deep = Annotated[bool, typer.Option(help="Train the deep model; without it the ladder ends at CF.")]
@@ -39,6 +42,7 @@ def build(
     seed: Seed = 0,
     deep: Deep = True,
     answers: Answers = [],  # noqa: B006 - typer copies it
+    test: Test = None,
     measured: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Measure every rung on the last window.")
     ] = True,
@@ -67,7 +71,7 @@ def build(
 
     writable(report_to)
     earlier = load_previous(previous, bundles)
-    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep, answers)
+    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep, answers, test)
     with builder(source) as (made, told):
         found = measure(made, told) if measured else None
         verdict = check(found, earlier)
@@ -102,6 +106,7 @@ def evaluate(
     seed: Seed = 0,
     deep: Deep = True,
     answers: Answers = [],  # noqa: B006 - typer copies it
+    test: Test = None,
     report_to: Report = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,7 +120,7 @@ def evaluate(
     from offline.gate import check
 
     writable(report_to)
-    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep, answers)
+    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep, answers, test)
     with builder(source) as (made, told):
         found = measure(made, told)
         if report_to is not None:

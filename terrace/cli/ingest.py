@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from terrace.cli.options import Events, Items, Map, Weight, dataset
-from terrace.cli.output import bars, console
+from terrace.cli.output import bars, console, errors
 from terrace.cli.serve import EMBEDDED
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ def ingest(
 
     with ExitStack() as stack:
         told = stack.enter_context(bars())
-        read, _ = stack.enter_context(dataset(events, items, column_map, weight))
+        read, _ = stack.enter_context(dataset(events, items, column_map, weight, needs_time=False))
+        if not read.report.first_event:
+            errors.print("warning: there is no timestamp: all events are stored as of now, in no order of theirs")
         log = EventLog.read(read.events, len(read.user_ids))
         url = redis or stack.enter_context(EmbeddedStore(data)).url
         stored = asyncio.run(fill(url, namespace, read, log, told))

@@ -32,6 +32,10 @@ Answers: TypeAlias = Annotated[
         help="EVENT_TYPE that counts as an answer; may be given several times. Default: types that hide the item afterwards."
     ),
 ]
+Test: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Events that are asked for, with the same columns, for --split given: a file, folder or glob."),
+]
 EngineName: TypeAlias = Annotated[
     Literal["duckdb", "spark"],
     typer.Option(help="What aggregates the events: duckdb, or spark where they outgrow one machine."),
@@ -44,7 +48,14 @@ Bundles: TypeAlias = Annotated[Path, typer.Option(help="Folder that bundles are 
 
 @contextmanager
 def dataset(
-    events: str, items: str | None, column_map: Sequence[str], weight: Sequence[str], engine: str = "duckdb"
+    events: str,
+    items: str | None,
+    column_map: Sequence[str],
+    weight: Sequence[str],
+    engine: str = "duckdb",
+    test: str | None = None,
+    *,
+    needs_time: bool = True,
 ) -> Iterator[tuple[Dataset, Engine]]:
     """The input, read with the options as they were given; good until the context ends."""
     from offline.engine import open_engine
@@ -57,7 +68,16 @@ def dataset(
     except ValueError as error:  # what the engine needs is not installed
         raise typer.BadParameter(f"--engine {engine}: {error}") from None
     with backend:
-        yield read_dataset(events, items, engine=backend, mapping=mapping, event_weights=weights), backend
+        data = read_dataset(
+            events,
+            items,
+            engine=backend,
+            mapping=mapping,
+            event_weights=weights,
+            test=test,
+            needs_time=needs_time,
+        )
+        yield data, backend
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

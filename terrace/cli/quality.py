@@ -91,6 +91,7 @@ def source_of(protocol: Protocol, folder: Path, seed: int) -> Source:
         horizon_days=protocol.horizon_days,
         seed=seed,
         answers=protocol.answers,
+        test=str(folder / protocol.test) if protocol.test else None,
     )
 
 

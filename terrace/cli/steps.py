@@ -42,6 +42,7 @@ class Source:
     seed: int = 0
     deep: bool = True
     answers: Sequence[str] = ()
+    test: str | None = None
 
 
 @contextmanager
@@ -49,17 +50,25 @@ def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Build
     """A builder over the input, after the data report; its warnings follow when the context ends."""
     from offline.build import Builder
     from offline.fit import World
-    from offline.plan import SplitKind
+    from offline.plan import TIMED_SPLITS, SplitKind
     from offline.report import render
 
+    split = SplitKind(source.split)
     with (
-        dataset(source.events, source.items, source.column_map, source.weight, source.engine) as (data, backend),
+        dataset(
+            source.events,
+            source.items,
+            source.column_map,
+            source.weight,
+            source.engine,
+            source.test,
+            needs_time=split in TIMED_SPLITS,
+        ) as (data, backend),
         tempfile.TemporaryDirectory(prefix="terrace-build-") as scratch,
     ):
         report_to.print(render(data.report))
         with bars() as told:
             world = World.read(data, backend, Path(scratch), source.answers)
-            split = SplitKind(source.split)
             made = Builder(world, split, source.horizon_days, seed=source.seed, deep=source.deep, progress=told)
             yield made, told
         for warning in made.warnings:

@@ -68,6 +68,7 @@ def test_the_events_have_the_promised_columns_and_types(engine: Engine, tmp_path
         "session": "int64",
         "seq": "int32",
         "value": "float32",
+        "test": "boolean",
     }
 
 

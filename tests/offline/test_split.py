@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline.log import EventLog
-from offline.split import LastEventsCut, TimeCut, window_cases
+from offline.split import LastEventsCut, ShareCut, TimeCut, window_cases
 
 BUY, VIEW = 1, 2
 
@@ -44,7 +44,7 @@ LOG = make_log(
 
 def test_a_window_asks_for_new_items_after_the_cut() -> None:
     """Repeats, views, events beyond the span and users without an answer are no question."""
-    cases = window_cases(LOG, TimeCut(30), span_s=20, span_events=None, targets=frozenset({BUY}), new_only=True)
+    cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), new_only=True)
     assert cases.users.tolist() == [0, 1]
     assert [rows.tolist() for rows in cases.relevant] == [[7], [5]]
     assert cases.ends.tolist() == [2, 6]
@@ -52,12 +52,12 @@ def test_a_window_asks_for_new_items_after_the_cut() -> None:
 
 
 def test_repeats_count_where_they_are_allowed() -> None:
-    cases = window_cases(LOG, TimeCut(30), span_s=20, span_events=None, targets=frozenset({BUY}), new_only=False)
+    cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), new_only=False)
     assert [rows.tolist() for rows in cases.relevant] == [[3, 7], [5]]
 
 
 def test_leaving_one_out_asks_for_the_last_event_at_its_own_time() -> None:
-    cases = window_cases(LOG, LastEventsCut(1), span_s=None, span_events=1, targets=frozenset({BUY}), new_only=True)
+    cases = window_cases(LOG, LastEventsCut(1), LastEventsCut(0), targets=frozenset({BUY}), new_only=True)
     assert cases.users.tolist() == [0, 1, 2]
     assert [rows.tolist() for rows in cases.relevant] == [[9], [5], [6]]
     assert cases.asked_at_s.tolist() == [99.0, 31.0, 11.0]
@@ -76,7 +76,7 @@ def test_nothing_known_is_later_than_the_question(
 ) -> None:
     """Known events end where the questions begin, and every answer lies in the window after."""
     log = make_log(raw, 4)
-    cases = window_cases(log, TimeCut(cut_s), span_s=span_s, span_events=None, targets=frozenset({BUY}), new_only=True)
+    cases = window_cases(log, TimeCut(cut_s), TimeCut(cut_s + span_s), targets=frozenset({BUY}), new_only=True)
     for user, end, relevant in zip(cases.users, cases.ends, cases.relevant, strict=True):
         assert (log.times[log.ptr[user] : end] < cut_s).all()
         later = [(t, i) for u, t, i, kind in raw if u == user and kind == BUY and cut_s <= t < cut_s + span_s]
@@ -84,11 +84,13 @@ def test_nothing_known_is_later_than_the_question(
         assert set(relevant.tolist()) == {i for _, i in later} - had
 
 
-@pytest.mark.parametrize("cut", [TimeCut(12), LastEventsCut(1)])
-def test_the_engine_and_the_log_agree_on_what_is_known(cut: TimeCut | LastEventsCut) -> None:
+@pytest.mark.parametrize("cut", [TimeCut(12), LastEventsCut(1), ShareCut(0), ShareCut(30), ShareCut(100)])
+def test_the_engine_and_the_log_agree_on_what_is_known(cut: TimeCut | LastEventsCut | ShareCut) -> None:
     user = np.repeat(np.arange(4), np.diff(LOG.ptr))
     seq = np.arange(len(user)) - LOG.ptr[user]
-    table = ibis.memtable({"user": user, "seq": seq, "item": LOG.items, "time": LOG.times})
+    table = ibis.memtable(
+        {"user": user, "seq": seq, "item": LOG.items, "time": LOG.times, "test": np.zeros(len(seq), np.bool_)}
+    )
     known = cut.known(table).to_pyarrow().to_pydict()
     ends = cut.ends(LOG)
     expected = {(u, s) for u in range(4) for s in range(int(ends[u] - LOG.ptr[u]))}
