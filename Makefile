@@ -8,6 +8,8 @@ ITEMS ?=
 BASE ?= HEAD~1
 DATA ?= online-retail
 DIR ?= ../shared/data
+MINUTES ?=
+ABLATE ?=
 
 .PHONY: setup protos check format test test-spark demo serve build bench quality load clean
 
@@ -48,7 +50,7 @@ bench: setup
 	$(BIN)/python -m loadtests.bench --out build/bench.json
 
 quality: setup
-	OMP_NUM_THREADS=1 $(BIN)/terrace quality $(DATA) --dir $(DIR) --out build/quality
+	OMP_NUM_THREADS=1 $(BIN)/terrace quality $(DATA) --dir $(DIR) --out build/quality --checkpoints build/quality/checkpoints $(if $(MINUTES),--train-minutes $(MINUTES)) $(if $(ABLATE),--ablate)
 
 load: setup
 	$(BIN)/python -m loadtests.steady

@@ -92,7 +92,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
                     "DEEP is 5 % above own purchase counts with a half-life of 30 days, repeats allowed, NDCG@20",
                     (REPEATS, *_rung("DEEP", "ndcg@20")),
                     1.05,
-                    (BASELINES, REPEATS, "own purchases, half-life 30 days", "ndcg@20"),
+                    (BASELINES, REPEATS, "own purchases, 30 days", "ndcg@20"),
                 ),
                 Target("The candidates' recall@500", ("generators", "union", "recall@500"), 0.55),
                 Target(
@@ -104,14 +104,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
             ),
             baselines=(
                 ("popularity", {}),
-                ("popularity, half-life 14 days", _TREND),
+                ("popularity, 14 days", _TREND),
                 _COSINE,
                 ("RP3beta", {"alpha": 1.0, "beta": 0.6, "neighbours": 500}),
                 ("EASE^R", {"l2": 200.0}),
                 ("iALS", {}),
                 ("GF-CF", {}),
             ),
-            repeat_baselines=(("popularity, half-life 14 days", _TREND), ("own purchases, half-life 30 days", _OWN)),
+            repeat_baselines=(("popularity, 14 days", _TREND), ("own purchases, 30 days", _OWN)),
         ),
         Protocol(
             name="ml-1m",
@@ -156,7 +156,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             ),
             baselines=(
                 ("popularity", {}),
-                ("popularity, half-life 14 days", _TREND),
+                ("popularity, 14 days", _TREND),
                 _COSINE,
                 ("RP3beta", {"alpha": 1.0, "beta": 0.6, "neighbours": 500}),
             ),

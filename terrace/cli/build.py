@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from terrace.cli.options import Answers, Bundles, EngineName, Events, Items, Map, Report, Test, Weight
+from terrace.cli.options import (
+    Ablate,
+    Answers,
+    Bundles,
+    Checkpoints,
+    EngineName,
+    Events,
+    Items,
+    Map,
+    Report,
+    Test,
+    TrainMinutes,
+    Weight,
+)
 from terrace.cli.output import console, errors, figures_table, verdict_lines
 from terrace.cli.steps import GateMode, Source, builder, gate_entry, load_previous, measure, release, report, writable
 
@@ -43,6 +56,9 @@ def build(
     deep: Deep = True,
     answers: Answers = [],  # noqa: B006 - typer copies it
     test: Test = None,
+    train_minutes: TrainMinutes = 30.0,
+    checkpoints: Checkpoints = None,
+    ablate: Ablate = False,
     measured: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Measure every rung on the last window.")
     ] = True,
@@ -71,7 +87,22 @@ def build(
 
     writable(report_to)
     earlier = load_previous(previous, bundles)
-    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep, answers, test)
+    source = Source(
+        events,
+        items,
+        column_map,
+        weight,
+        engine,
+        split,
+        horizon_days,
+        seed,
+        deep,
+        answers,
+        test,
+        train_minutes,
+        checkpoints,
+        ablate,
+    )
     with builder(source) as (made, told):
         found = measure(made, told) if measured else None
         verdict = check(found, earlier)
@@ -107,6 +138,9 @@ def evaluate(
     deep: Deep = True,
     answers: Answers = [],  # noqa: B006 - typer copies it
     test: Test = None,
+    train_minutes: TrainMinutes = 30.0,
+    checkpoints: Checkpoints = None,
+    ablate: Ablate = False,
     report_to: Report = None,
     as_json: AsJson = False,
 ) -> None:
@@ -120,7 +154,22 @@ def evaluate(
     from offline.gate import check
 
     writable(report_to)
-    source = Source(events, items, column_map, weight, engine, split, horizon_days, seed, deep, answers, test)
+    source = Source(
+        events,
+        items,
+        column_map,
+        weight,
+        engine,
+        split,
+        horizon_days,
+        seed,
+        deep,
+        answers,
+        test,
+        train_minutes,
+        checkpoints,
+        ablate,
+    )
     with builder(source) as (made, told):
         found = measure(made, told)
         if report_to is not None:

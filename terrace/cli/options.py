@@ -36,6 +36,16 @@ Test: TypeAlias = Annotated[
     str | None,
     typer.Option(help="Events that are asked for, with the same columns, for --split given: a file, folder or glob."),
 ]
+TrainMinutes: TypeAlias = Annotated[
+    float, typer.Option(help="About how long the deep model may train, minutes.", min=0.1)
+]
+Checkpoints: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Folder where an interrupted training is found again, and goes on.")
+]
+Ablate: TypeAlias = Annotated[
+    bool,
+    typer.Option("--ablate", help="Train the ranker again without each group of inputs, to say what each is worth."),
+]
 EngineName: TypeAlias = Annotated[
     Literal["duckdb", "spark"],
     typer.Option(help="What aggregates the events: duckdb, or spark where they outgrow one machine."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from terrace.cli.build import show
+from terrace.cli.options import Ablate, Checkpoints, TrainMinutes
 from terrace.cli.output import console, errors
 from terrace.cli.steps import Source, builder, gate_entry, measure
 
@@ -29,8 +30,12 @@ def quality(
         "build/quality"
     ),
     seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    deep: Annotated[bool, typer.Option(help="Train the deep model; without it the ladder ends at CF.")] = True,
+    train_minutes: TrainMinutes = 30.0,
+    checkpoints: Checkpoints = None,
+    ablate: Ablate = False,
 ) -> None:
-    """Measure a public data set by its protocol; writes <data>.html, <data>.json and <data>.md.
+    """Measure a public data set by its protocol; writes DATA.html, DATA.json and DATA.md.
 
     The same figures twice on the same machine; what a clock decides stands apart in the JSON.
 
@@ -47,7 +52,15 @@ def quality(
         raise typer.BadParameter(f"{data}: there are {', '.join(PROTOCOLS)}")
     protocol = PROTOCOLS[data]
     out.mkdir(parents=True, exist_ok=True)
-    with builder(source_of(protocol, folder / data, seed)) as (made, told):
+    source = replace(
+        source_of(protocol, folder / data),
+        seed=seed,
+        deep=deep,
+        train_minutes=train_minutes,
+        checkpoints=checkpoints,
+        ablate=ablate,
+    )
+    with builder(source) as (made, told):
         found = measure(made, told)
         if not found.figures:
             raise typer.Exit(1)
@@ -75,7 +88,7 @@ def quality(
     console.print(f"written: {out / data}.html, .json and .md", highlight=False, soft_wrap=True)
 
 
-def source_of(protocol: Protocol, folder: Path, seed: int) -> Source:
+def source_of(protocol: Protocol, folder: Path) -> Source:
     """What a protocol builds from.
 
     Raises:
@@ -89,7 +102,6 @@ def source_of(protocol: Protocol, folder: Path, seed: int) -> Source:
         str(folder / protocol.items) if protocol.items else None,
         split=protocol.split,
         horizon_days=protocol.horizon_days,
-        seed=seed,
         answers=protocol.answers,
         test=str(folder / protocol.test) if protocol.test else None,
     )

@@ -43,12 +43,15 @@ class Source:
     deep: bool = True
     answers: Sequence[str] = ()
     test: str | None = None
+    train_minutes: float = 30.0
+    checkpoints: Path | None = None
+    ablate: bool = False
 
 
 @contextmanager
 def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Builder, Progress]]:
     """A builder over the input, after the data report; its warnings follow when the context ends."""
-    from offline.build import Builder
+    from offline.build import Builder, Training
     from offline.fit import World
     from offline.plan import TIMED_SPLITS, SplitKind
     from offline.report import render
@@ -69,7 +72,15 @@ def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Build
         report_to.print(render(data.report))
         with bars() as told:
             world = World.read(data, backend, Path(scratch), source.answers)
-            made = Builder(world, split, source.horizon_days, seed=source.seed, deep=source.deep, progress=told)
+            made = Builder(
+                world,
+                split,
+                source.horizon_days,
+                seed=source.seed,
+                deep=source.deep,
+                progress=told,
+                training=Training(source.train_minutes, source.checkpoints, source.ablate),
+            )
             yield made, told
         for warning in made.warnings:
             errors.print(f"warning: {warning}", soft_wrap=True)
