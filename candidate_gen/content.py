@@ -43,8 +43,8 @@ class Params:
 
     dims: int = 64
     neighbours: int = 50
-    history: int = 20
-    decay: float = 0.9
+    history: int = 100
+    decay: float = 0.98
 
     def __post_init__(self) -> None:
         """Check the bounds.

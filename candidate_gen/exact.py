@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    import ibis
     import ibis.expr.types as ir
+
+    from core.types import Scores
 
 SCALE = 2.0**32
 DAY_S = 86_400.0
@@ -33,3 +38,21 @@ def half_life_decay(time: ir.IntegerValue, as_of_s: float, half_life_days: float
 
     age_s = ibis.greatest(as_of_s - time, 0.0)
     return ibis.literal(2.0) ** (age_s * (-1 / (DAY_S * half_life_days)))
+
+
+def decayed_sums(events: ibis.Table, n_items: int, as_of_s: float, half_life_days: float | None) -> Scores:
+    """[items] sums of the weights of events, each decayed by its age; below 0 counts as 0.
+
+    Args:
+        events: ``item``, ``weight`` and ``time`` are what is used.
+        n_items: length of the answer.
+        as_of_s: the moment from which ages count, seconds since the epoch.
+        half_life_days: days in which an event loses half of its weight; None = never.
+    """
+    decay = half_life_decay(events.time, as_of_s, half_life_days)
+    weighted = events.select("item", value=fixed(events.weight.cast("float64") * decay))
+    sums = weighted.group_by("item").agg(score=floating(weighted["value"].sum()))
+    found = sums.filter(sums.score > 0.0).to_pyarrow()
+    score = np.zeros(n_items, np.float32)
+    score[found["item"].to_numpy()] = found["score"].to_numpy()
+    return score

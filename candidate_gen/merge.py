@@ -1,7 +1,12 @@
-"""From the proposals of several generators to one pool: one row per item, ordered by the prior."""
+"""From the proposals of several generators to one pool: one row per item, ordered by the prior.
+
+A row is scored by every source that knows it, not only by those that have it near the top of their list: with the
+scores of the proposals alone, the pool's order by the prior lost a tenth of its NDCG on orders.
+"""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +16,9 @@ from core.types import NO_ROWS, Pool
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from core.types import Candidates, Query, Rows, Scorer
+    from core.types import Candidates, Query, Rows, Scorer, Scores
+
+_scratch = threading.local()
 
 
 def merge(candidates: Sequence[Candidates], query: Query, sources: tuple[str, ...], prior: Scorer) -> Pool:
@@ -35,20 +42,29 @@ def merge(candidates: Sequence[Candidates], query: Query, sources: tuple[str, ..
     rows = _unique_sorted(proposed if query.restrict is None else query.restrict)
     if query.restrict is None:
         rows = rows[query.allows(rows)]
-    n, width = len(rows), len(sources)
-    cells = np.full((n + 1) * width, np.nan, np.float32)  # the last row takes the scores of rows that may not stay
-    if n and len(proposed):
-        position = rows.searchsorted(proposed)
-        position[rows.take(position, mode="clip") != proposed] = n
-        column = np.repeat([sources.index(c.source) for c in candidates], [len(c.rows) for c in candidates])
-        cells[position * width + column] = np.concatenate([c.scores for c in candidates])
-    source_scores = cells[: n * width].reshape(n, width)
+    n = len(rows)
+    source_scores = np.full((n, len(sources)), np.nan, np.float32)
+    for found in candidates:
+        column = sources.index(found.source)
+        source_scores[:, column] = _scores_of(rows, *(found.known or (found.rows, found.scores)), len(query.catalogue))
     pool = Pool(rows, source_scores, sources, np.zeros(n, np.float32))
     if not n:
         return pool
     score = prior.score(query, pool)
     order = np.argsort(-score, kind="stable")  # rows ascend, so equal scores stay in the order of rows
     return Pool(rows[order], source_scores.take(order, axis=0), sources, score[order])
+
+
+def _scores_of(wanted: Rows, rows: Rows, scores: Scores, n_items: int) -> Scores:
+    """[n] the scores of ``wanted`` rows among ``rows`` [m], NaN for those that are not there; no search, no sorting."""
+    slots: Scores | None = getattr(_scratch, "slots", None)
+    if slots is None or len(slots) < n_items:
+        slots = _scratch.slots = np.full(n_items, np.nan, np.float32)
+    wide = rows.astype(np.intp)  # indexing by int32 takes twice as long
+    slots[wide] = scores
+    found: Scores = slots[wanted]
+    slots[wide] = np.nan
+    return found
 
 
 def _unique_sorted(rows: Rows) -> Rows:

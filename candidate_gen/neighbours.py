@@ -129,6 +129,7 @@ def best_allowed(source: str, query: Query, rows: Rows, scores: NDArray[np.float
     Asking the query here, not in ``merge`` alone, keeps a history full of items that may not come back, or a narrow
     filter, from using up the ``limit``; only as many rows as needed are asked about.
     """
+    scores = scores.astype(np.float32, copy=False)
     top = np.empty(0, np.intp)
     look = _FIRST_LOOK * limit
     if len(rows) > look:
@@ -136,6 +137,6 @@ def best_allowed(source: str, query: Query, rows: Rows, scores: NDArray[np.float
         top = top[query.allows(rows[top])]
     if len(top) < limit:
         top = np.flatnonzero(query.allows(rows))
-    found, best = rows[top], scores[top].astype(np.float32)
+    found, best = rows[top], scores[top]
     order = np.lexsort((found, -best))[:limit]
-    return Candidates(source, found[order], best[order])
+    return Candidates(source, found[order], best[order], (rows, scores))

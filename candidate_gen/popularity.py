@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from candidate_gen.arrays import check, load_array
+from candidate_gen.arrays import check, load_array, params_of, save_params
 from core.types import NO_ROWS, Candidates
 
 if TYPE_CHECKING:
@@ -20,65 +21,69 @@ if TYPE_CHECKING:
     from core.types import Query, Rows, Scores
 
 _SCORE, _ORDER, _CATEGORY_PTR, _CATEGORY_RANKS = "score.npy", "order.npy", "category_ptr.npy", "category_ranks.npy"
+_NEWCOMERS = "newcomers_"
 _GROWTH = 4
 _FIRST_LOOK = 64
+_DAY_S = 86_400
 
 
-class Popularity:
-    """Items by the sum of their events' weights, each halved every ``half_life_days``.
+@dataclass(frozen=True)
+class Params:
+    """Parameters of the counting.
 
-    Negative events subtract, down to 0. Items of equal score, so all that have no events, follow by newest
-    ``created_at``, then by row: the list is full while the catalogue has an allowed item.
+    Attributes:
+        half_life_days: days in which an event loses half of its weight; None = all count the same, whenever they were.
 
-    Args:
+        first_only: of several events of one type of one user with one item count the first alone: what brings in new
+            buyers. What one buyer buys again and again is ``buy_again``'s business.
+
+        newcomer_weight: how much the list for users without history goes by what users begin with, their first day's
+            events; 0 = the list is everybody's.
+
+        newcomer_half_life_days: the same as ``half_life_days`` for those.
+    """
+
+    half_life_days: float | None = 14.0
+    first_only: bool = True
+    newcomer_weight: float = 0.0
+    newcomer_half_life_days: float | None = 30.0
+
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            ValueError: a parameter is out of range; the message names it.
+        """
+        for name in ("half_life_days", "newcomer_half_life_days"):
+            days = getattr(self, name)
+            if days is not None and not days > 0:
+                raise ValueError(f"popularity: {name} is {days}, it must be above 0 (or None for no decay)")
+        if not self.newcomer_weight >= 0:
+            raise ValueError(f"popularity: newcomer_weight is {self.newcomer_weight}, it must be at least 0")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Every item of the catalogue, best first.
+
+    Attributes:
         score: [items] float32, >= 0.
-        order: [items] rows, most popular first.
+
+        order: [items] rows, best first.
+
         category_ptr: [categories + 1] int64 into ``category_ranks``.
+
         category_ranks: positions in ``order`` of each category's items, ascending.
     """
 
-    name = "popularity"
-    inline = True
-
-    def __init__(
-        self, score: Scores, order: Rows, category_ptr: NDArray[np.int64], category_ranks: NDArray[np.int32]
-    ) -> None:
-        self.score, self.order = score, order
-        self.category_ptr, self.category_ranks = category_ptr, category_ranks
+    score: Scores
+    order: Rows
+    category_ptr: NDArray[np.int64]
+    category_ranks: NDArray[np.int32]
 
     @classmethod
-    def build(cls, inputs: BuildInputs, *, half_life_days: float | None = 14.0, first_only: bool = True) -> Self:
-        """Count.
-
-        Args:
-            inputs: events, catalogue and the moment to look back from.
-            half_life_days: > 0; None = all events count the same, whenever they were.
-            first_only: of several events of one type of one user with one item count the first alone: what brings in
-                new buyers. What one buyer buys again and again is ``buy_again``'s business.
-
-        Raises:
-            ValueError: ``half_life_days`` is not above 0.
-        """
-        if half_life_days is not None and not half_life_days > 0:
-            raise ValueError(f"half_life_days is {half_life_days}, it must be above 0 (or None for no decay)")
-        import ibis
-
-        from candidate_gen.exact import fixed, floating, half_life_decay
-
-        events = inputs.events
-        if first_only:
-            by_person = events.group_by("user", "item", "type")
-            events = by_person.agg(time=events.time.min(), weight=events.weight.argmin(events.seq))
-        decay = half_life_decay(events.time, inputs.as_of_s, half_life_days)
-        weighted = events.select("item", value=fixed(events.weight.cast("float64") * decay))
-        sums = weighted.group_by("item").agg(score=floating(weighted["value"].sum()))
-        found = sums.filter(sums.score > ibis.literal(0.0)).to_pyarrow()
-        score = np.zeros(len(inputs.catalogue), np.float32)
-        score[found["item"].to_numpy()] = found["score"].to_numpy()
-        return cls._of_scores(score, inputs.catalogue)
-
-    @classmethod
-    def _of_scores(cls, score: Scores, catalogue: Catalogue) -> Self:
+    def of(cls, score: Scores, catalogue: Catalogue) -> Self:
+        """By score, then by newest ``created_at``, then by row."""
         rows = np.arange(len(score), dtype=np.int32)
         order = np.lexsort((rows, -catalogue.created_at, -score)).astype(np.int32)
         rank = np.empty_like(order)
@@ -89,8 +94,8 @@ class Popularity:
         np.cumsum(np.bincount(category, minlength=len(catalogue.category_names)), out=ptr[1:])
         return cls(score, order, ptr, ranks[np.lexsort((ranks, category))])
 
-    def generate(self, query: Query, limit: int) -> Candidates:
-        """The ``limit`` most popular rows that the query allows, fewer only where there are fewer.
+    def best(self, query: Query, limit: int) -> Rows:
+        """The ``limit`` best rows that the query allows, fewer only where there are fewer.
 
         Looks at the head of the list first, then at stretches that grow: a few microseconds as a rule, and once
         through the catalogue for a query that allows next to nothing.
@@ -103,12 +108,7 @@ class Popularity:
             count += len(rows)
             if count >= limit:
                 break
-        rows = np.concatenate(found)[:limit]
-        return Candidates(self.name, rows, self.score[rows])
-
-    def score_rows(self, rows: Rows) -> Scores:
-        """[n] popularity of given rows, >= 0."""
-        return self.score[rows]
+        return np.concatenate(found)[:limit]
 
     def _stretches(self, query: Query, first: int) -> Iterator[slice | NDArray[np.int32]]:
         """Ranks in ascending order, in growing stretches; of the wanted categories alone if any are wanted."""
@@ -129,12 +129,93 @@ class Popularity:
                 yield np.unique(np.concatenate(parts))
             low, size = high, size * _GROWTH
 
+    def save(self, folder: Path, prefix: str = "") -> None:
+        """Write four ``.npy`` files whose names begin with ``prefix``."""
+        np.save(folder / f"{prefix}{_SCORE}", self.score)
+        np.save(folder / f"{prefix}{_ORDER}", self.order)
+        np.save(folder / f"{prefix}{_CATEGORY_PTR}", self.category_ptr)
+        np.save(folder / f"{prefix}{_CATEGORY_RANKS}", self.category_ranks)
+
+    @classmethod
+    def load(cls, folder: Path, catalogue: Catalogue, prefix: str = "") -> Self:
+        """Map what ``save`` wrote into memory.
+
+        Raises:
+            BundleError: a file is missing, damaged or of another catalogue.
+        """
+        n = len(catalogue)
+        path = folder / f"{prefix}{_SCORE}"
+        score = load_array(path, np.float32, (n,))
+        check(bool((np.isfinite(score) & (score >= 0)).all()), path, "it has scores below 0 or not finite")
+        path = folder / f"{prefix}{_ORDER}"
+        order = load_array(path, np.int32, (n,))
+        check(bool((np.sort(order) == np.arange(n)).all()), path, "it does not name every row once")
+        ptr_path, path = folder / f"{prefix}{_CATEGORY_PTR}", folder / f"{prefix}{_CATEGORY_RANKS}"
+        ptr = load_array(ptr_path, np.int64, (len(catalogue.category_names) + 1,))
+        ranks = load_array(path, np.int32, (len(catalogue.category_idx),))
+        ascending = ptr[0] == 0 and ptr[-1] == len(ranks) and bool((np.diff(ptr) >= 0).all())
+        check(ascending, ptr_path, "it does not ascend to the length of the lists")
+        in_range = not len(ranks) or (int(ranks.min()) >= 0 and int(ranks.max()) < n)
+        check(in_range, path, f"it names ranks outside the {n} of the catalogue")
+        return cls(score, order, ptr, ranks)
+
+
+class Popularity:
+    """Items by the sum of their events' weights, each halved every ``half_life_days``.
+
+    Negative events subtract, down to 0. Items of equal score, so all that have no events, follow by newest
+    ``created_at``, then by row: the list is full while the catalogue has an allowed item.
+
+    Args:
+        everybody: what all users' events make.
+        newcomers: the list for users without history; None = the same.
+        params: see ``Params``.
+    """
+
+    name = "popularity"
+    inline = True
+
+    def __init__(self, everybody: Ranking, newcomers: Ranking | None = None, params: Params | None = None) -> None:
+        self._everybody, self._newcomers = everybody, newcomers
+        self.params = params or Params()
+
+    @classmethod
+    def build(cls, inputs: BuildInputs, **params: Any) -> Self:
+        """Count.
+
+        Args:
+            inputs: events, catalogue and the moment to look back from.
+            **params: fields of ``Params``.
+
+        Raises:
+            TypeError: a parameter is unknown.
+            ValueError: a parameter is out of range.
+        """
+        chosen = Params(**params)
+        score = _trend(inputs, chosen.half_life_days, first_only=chosen.first_only)
+        newcomers = None
+        if chosen.newcomer_weight:
+            begun = _beginnings(inputs, chosen.newcomer_half_life_days)
+            mixed = newcomer_mix(score, begun, chosen.newcomer_weight)
+            newcomers = Ranking.of(mixed.astype(np.float32), inputs.catalogue)
+        return cls(Ranking.of(score, inputs.catalogue), newcomers, chosen)
+
+    def generate(self, query: Query, limit: int) -> Candidates:
+        """The ``limit`` most popular rows that the query allows, fewer only where there are fewer."""
+        ranking = self._everybody if len(query.history) else self._newcomers or self._everybody
+        rows = ranking.best(query, limit)
+        return Candidates(self.name, rows, ranking.score[rows])
+
+    def score_rows(self, rows: Rows) -> Scores:
+        """[n] popularity of given rows, >= 0."""
+        return self._everybody.score[rows]
+
     def save(self, folder: Path) -> None:
-        """Write four ``.npy`` files."""
-        np.save(folder / _SCORE, self.score)
-        np.save(folder / _ORDER, self.order)
-        np.save(folder / _CATEGORY_PTR, self.category_ptr)
-        np.save(folder / _CATEGORY_RANKS, self.category_ranks)
+        """Write the lists and the parameters."""
+        self._everybody.save(folder)
+        if self._newcomers is not None:
+            self._newcomers.save(folder, _NEWCOMERS)
+        save_params(folder, asdict(self.params))
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> Self:
@@ -143,15 +224,35 @@ class Popularity:
         Raises:
             BundleError: a file is missing, damaged or of another catalogue.
         """
-        n = len(catalogue)
-        score = load_array(folder / _SCORE, np.float32, (n,))
-        check(bool((np.isfinite(score) & (score >= 0)).all()), folder / _SCORE, "it has scores below 0 or not finite")
-        order = load_array(folder / _ORDER, np.int32, (n,))
-        check(bool((np.sort(order) == np.arange(n)).all()), folder / _ORDER, "it does not name every row once")
-        ptr = load_array(folder / _CATEGORY_PTR, np.int64, (len(catalogue.category_names) + 1,))
-        ranks = load_array(folder / _CATEGORY_RANKS, np.int32, (len(catalogue.category_idx),))
-        ascending = ptr[0] == 0 and ptr[-1] == len(ranks) and bool((np.diff(ptr) >= 0).all())
-        check(ascending, folder / _CATEGORY_PTR, "it does not ascend to the length of the lists")
-        in_range = not len(ranks) or (int(ranks.min()) >= 0 and int(ranks.max()) < n)
-        check(in_range, folder / _CATEGORY_RANKS, f"it names ranks outside the {n} of the catalogue")
-        return cls(score, order, ptr, ranks)
+        params = params_of(Params, folder)
+        newcomers = Ranking.load(folder, catalogue, _NEWCOMERS) if params.newcomer_weight else None
+        return cls(Ranking.load(folder, catalogue), newcomers, params)
+
+
+def newcomer_mix(trend: NDArray[Any], begun: NDArray[Any], weight: float) -> NDArray[np.float64]:
+    """[items] everybody's trend and ``weight`` times what users begin with, as shares of their sums."""
+    shares = [values.astype(np.float64) / max(float(values.sum(dtype=np.float64)), 1e-12) for values in (trend, begun)]
+    mixed: NDArray[np.float64] = shares[0] + weight * shares[1]
+    return mixed
+
+
+def _trend(inputs: BuildInputs, half_life_days: float | None, *, first_only: bool) -> Scores:
+    from candidate_gen.exact import decayed_sums
+
+    events = inputs.events
+    if first_only:
+        by_person = events.group_by("user", "item", "type")
+        events = by_person.agg(time=events.time.min(), weight=events.weight.argmin(events.seq))
+    return decayed_sums(events, len(inputs.catalogue), inputs.as_of_s, half_life_days)
+
+
+def _beginnings(inputs: BuildInputs, half_life_days: float | None) -> Scores:
+    """[items] decayed weights of positive events in the day that begins with a user's first one."""
+    import ibis
+
+    from candidate_gen.exact import decayed_sums
+
+    events = inputs.events.filter(inputs.events.weight > 0)
+    events = events.mutate(begin=events.time.min().over(ibis.window(group_by="user")))
+    events = events.filter(events.time < events.begin + _DAY_S)
+    return decayed_sums(events, len(inputs.catalogue), inputs.as_of_s, half_life_days)

@@ -162,11 +162,15 @@ class Candidates:
         rows: [n] unique, best first.
 
         scores: [n] finite, not increasing; comparable within this source only.
+
+        known: rows [m], unique and in no order, and scores of everything the source has an opinion of, proposed or not,
+            allowed or not: what it thinks of the rows that others propose. None = only of what it proposes.
     """
 
     source: str
     rows: Rows
     scores: Scores
+    known: tuple[Rows, Scores] | None = None
 
     @classmethod
     def none(cls, source: str) -> Candidates:
@@ -181,7 +185,7 @@ class Pool:
     Attributes:
         rows: [n] unique.
 
-        source_scores: [n, s] each source's own score; NaN = this source did not propose the row.
+        source_scores: [n, s] each source's own score, whoever proposed the row; NaN = it has no opinion of the row.
 
         sources: [s] names, in the bundle's order.
 
@@ -211,7 +215,7 @@ class Recommendation:
 
         scores: [k] comparable within this answer; NaN = the rung's scorer did not score this row.
 
-        proposed: [k] bit i set = ``sources[i]`` proposed the row; 0 = filled in by popularity.
+        proposed: [k] bit i set = ``sources[i]`` speaks for the row; 0 = filled in by popularity.
 
         explained_by: [k] row of the user's history that speaks most for the item; -1 = none does.
 

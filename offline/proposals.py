@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from candidate_gen.merge import merge
 from core.query import build_query
-from core.types import Candidates
 from offline.metrics import LONGEST, hit_matrix, intervals, per_user
 from offline.progress import silent
 from offline.questions import NO_ROW, tell
@@ -84,7 +83,7 @@ def propose(
         for generator in bundle.generators:
             name, limit = generator.name, bundle.limits[generator.name]
             proposed = generator.generate(query, max(*DEPTHS, limit))
-            pooled.append(Candidates(proposed.source, proposed.rows[:limit], proposed.scores[:limit]))
+            pooled.append(replace(proposed, rows=proposed.rows[:limit], scores=proposed.scores[:limit]))
             allowed = query.allows(proposed.rows)
             hit = np.isin(proposed.rows, relevant) & allowed
             found[name][i] = [hit[:depth].sum() for depth in DEPTHS]
@@ -94,7 +93,7 @@ def propose(
         hit = np.isin(pool.rows, relevant)
         pool_hits[i] = [hit[:depth].sum() for depth in DEPTHS]
         whole[i], size[i] = hit.sum(), len(pool)
-        by = ~np.isnan(pool.source_scores[hit])
+        by = np.stack([np.isin(pool.rows[hit], candidates.rows) for candidates in pooled], axis=1)
         alone = by[by.sum(axis=1) == 1].sum(axis=0)
         for name, count in zip(names, alone, strict=True):
             only[name][i] = count

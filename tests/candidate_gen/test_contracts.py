@@ -11,12 +11,19 @@ from candidate_gen.buy_again import BuyAgain
 from candidate_gen.content import Content
 from candidate_gen.cooccurrence import BASKETS, CoOccurrence
 from candidate_gen.popularity import Popularity
+from candidate_gen.random_walk import RandomWalk
 from core.types import CandidateGenerator, Candidates, Query
 from tests.contracts.generator_contract import BuildableContract, GeneratorContract
 
 
 class TestPopularity(BuildableContract):
     kind = Popularity
+    needs_history = False
+
+
+class TestPopularityWithAListForNewcomers(BuildableContract):
+    kind = Popularity
+    params: ClassVar[dict[str, Any]] = {"newcomer_weight": 2.0}
     needs_history = False
 
 
@@ -28,6 +35,11 @@ class TestCoOccurrenceOfSequences(BuildableContract):
 class TestCoOccurrenceOfBaskets(BuildableContract):
     kind = CoOccurrence
     params: ClassVar[dict[str, Any]] = BASKETS
+
+
+class TestRandomWalk(BuildableContract):
+    kind = RandomWalk
+    params: ClassVar[dict[str, Any]] = {"neighbours": 20}
 
 
 class TestContent(BuildableContract):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,3 +106,26 @@ def test_rows_that_the_prior_cannot_score_come_last() -> None:
 def test_a_source_without_a_column_is_an_error() -> None:
     with pytest.raises(ValueError, match="not in tuple"):
         merge([candidates("stranger", {1: 1.0})], make_query(CATALOGUE), SOURCES, ByTable([0.0] * 30))
+
+
+@given(proposed=proposals, known=proposals)
+def test_a_row_is_scored_by_every_source_that_knows_it_whoever_proposed_it(
+    proposed: dict[str, dict[int, float]], known: dict[str, dict[int, float]]
+) -> None:
+    """What is known but proposed by nobody is not in the pool; two merges in a row do not see each other's scores."""
+    query = make_query(CATALOGUE)
+    prior = ByTable([0.0] * 30)
+    asked = []
+    for source, rows in proposed.items():
+        everything = known.get(source, {}) | rows
+        pairs = np.array(list(everything), np.int32), np.array(list(everything.values()), np.float32)
+        asked.append(replace(candidates(source, rows), known=pairs))
+    pool = merge(asked, query, SOURCES, prior)
+    again = merge([candidates(s, p) for s, p in proposed.items()], query, SOURCES, prior)
+    np.testing.assert_array_equal(pool.rows, again.rows)
+    for i, row in enumerate(pool.rows.tolist()):
+        for column, source in enumerate(SOURCES):
+            alone = proposed.get(source, {}).get(row, np.nan)
+            filled = known.get(source, {}).get(row, np.nan) if source in proposed and np.isnan(alone) else alone
+            np.testing.assert_equal(float(pool.source_scores[i, column]), float(np.float32(filled)))
+            np.testing.assert_equal(float(again.source_scores[i, column]), float(np.float32(alone)))

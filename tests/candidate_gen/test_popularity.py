@@ -97,11 +97,39 @@ def test_a_category_is_looked_up_in_its_own_list() -> None:
     categories = [[1] if next(numbers) >= 4_990 else [0] for _ in range(5_000)]
     catalogue = make_catalogue(5_000, categories=categories)
     built = Popularity.build(make_inputs([], catalogue))
+    ranking = built._everybody
     query = make_query(catalogue, filters=Filters(categories=("kitchen",)))
-    looked_at = [built.order[ranks] for ranks in built._stretches(query, 64)]
+    looked_at = [ranking.order[ranks] for ranks in ranking._stretches(query, 64)]
     assert sorted(np.concatenate(looked_at).tolist()) == list(range(4_990, 5_000))
 
 
 def test_a_half_life_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="half_life_days"):
         Popularity.build(make_inputs([]), half_life_days=0)
+
+
+def test_users_without_history_get_what_others_began_with() -> None:
+    """Everybody's trend in shares, plus the weight times the shares of what came within a day of a user's first event."""
+    events = random_events()
+    began = {user: min(time for u, _, weight, time, _ in events if u == user and weight > 0) for user, *_ in events}
+    begun = np.zeros(ITEMS)
+    for user, item, weight, time, _ in events:
+        if weight > 0 and time < began[user] + DAY_S:
+            begun[item] += weight * 2 ** (-(AS_OF_S - time) / DAY_S / 9)
+    built = Popularity.build(make_inputs(events), newcomer_weight=3.0, newcomer_half_life_days=9.0)
+    trend = built.score_rows(np.arange(ITEMS, dtype=np.int32)).astype(np.float64)
+    expected = trend / trend.sum() + 3 * begun / begun.sum()
+    catalogue = make_catalogue()
+    found = built.generate(make_query(catalogue), ITEMS)
+    np.testing.assert_allclose(expected[found.rows], found.scores, rtol=1e-4)
+    assert found.rows.tolist() != built.generate(make_query(catalogue, [1]), ITEMS).rows.tolist()
+    plain = Popularity.build(make_inputs(events))
+    assert (
+        plain.generate(make_query(catalogue), 9).rows.tolist()
+        == built.generate(make_query(catalogue, [1]), 9).rows.tolist()
+    )
+
+
+def test_a_weight_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="newcomer_weight is -1"):
+        Popularity.build(make_inputs([]), newcomer_weight=-1)

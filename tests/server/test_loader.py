@@ -10,7 +10,7 @@ import pytest
 
 from candidate_gen.cooccurrence import CoOccurrence, Params
 from candidate_gen.neighbours import NeighbourTable
-from candidate_gen.popularity import Popularity
+from candidate_gen.popularity import Popularity, Ranking
 from core.manifest import BundleError, digest, read_manifest, write_manifest
 from core.query import Request
 from core.types import Tier, UserState
@@ -57,7 +57,8 @@ def folder(tmp_path: Path) -> Path:
     order = np.arange(toy.ITEMS - 1, -1, -1, dtype=np.int32)
     by_category = [np.flatnonzero(items.category_idx[order] == c).astype(np.int32) for c in (0, 1)]
     ptr = np.array([0, len(by_category[0]), toy.ITEMS], np.int64)
-    Popularity(popularity, order, ptr, np.concatenate(by_category)).save(tmp_path / "generators" / "popularity")
+    ranking = Ranking(popularity, order, ptr, np.concatenate(by_category))
+    Popularity(ranking).save(tmp_path / "generators" / "popularity")
     CfScorer(CfParams(sources={"co_occurrence": SourceTerm(1.0)}), popularity).save(tmp_path / "cf")
     CfScorer(CfParams(sources={"co_occurrence": SourceTerm(1.0)}), popularity).save(tmp_path / "similar")
     seal(tmp_path)
