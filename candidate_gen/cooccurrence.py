@@ -138,6 +138,17 @@ BASKETS: dict[str, Any] = SEQUENCES | {
 }
 """Parameters for orders of several items whose order means nothing."""
 
+SETS: dict[str, Any] = BASKETS | {
+    "source_power": 0.5,
+    "target_power": 0.3,
+    "basket_power": 0.7,
+    "half_life_days": None,
+    "count_half_life_days": None,
+    "neighbours": 300,
+    "decay": 1.0,
+}
+"""Parameters for what each user has, without any order or time: one basket a user."""
+
 
 class CoOccurrence:
     """Neighbours of the user's newest items. Scores are shares of the best score of the same answer."""

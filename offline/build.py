@@ -158,14 +158,25 @@ def choose_recipe(world: World, plan: Plan, *, budget_s: float, seed: int, progr
     states = user_states(world.log, cases, bare, world.data.event_types)
     asked = queries(bare, cases, states, allow_repeats=False)
     as_of_s = known.inputs.as_of_s
-    trend = choose_trend(asked, cases, known.sequences, world.n_items, as_of_s)
+    ordered = world.log.ordered
+    trend = choose_trend(asked, cases, known.sequences, world.n_items, as_of_s, ordered=ordered)
     popularity = fit(world, known, Recipe.of({}, trend, 0.5), names=("popularity",)).generators
 
     def build(params: dict[str, Any]) -> Bundle:
         recipe = Recipe.of(params, trend, 0.5)
         return fit(world, known, recipe, names=("co_occurrence", "popularity"), reuse=popularity).bundle
 
-    return choose(build, asked, cases, known.sequences, as_of_s, trend=trend, budget_s=budget_s, progress=progress)
+    return choose(
+        build,
+        asked,
+        cases,
+        known.sequences,
+        as_of_s,
+        trend=trend,
+        budget_s=budget_s,
+        ordered=ordered,
+        progress=progress,
+    )
 
 
 def _write(

@@ -1,35 +1,46 @@
 """How a build finds the parameters of its lower rungs: a short coordinate search on the validation window.
 
 The grid comes from a study on a gift shop's orders and on film ratings: two very different starts, one for data
-whose order speaks (ratings, views) and one for data that comes in baskets, then one parameter at a time.
+whose order speaks (ratings, views) and one for data that comes in baskets, then one parameter at a time. Where users'
+events are sets, nothing that has to do with order or time is tried; that start comes from a study on check-ins.
+
+Then what each source has to say, then, where people have things again, their own past, and at last the limits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from candidate_gen.cooccurrence import BASKETS, SEQUENCES
+from candidate_gen.cooccurrence import BASKETS, SEQUENCES, SETS
+from candidate_gen.popularity import newcomer_mix
+from offline.blend import Lab
+from offline.fit import Known, fit
+from offline.limits import DEPTH, choose_limits
 from offline.metrics import hit_matrix, per_user
-from offline.pools import LIST_LENGTH, questions
+from offline.pools import LIST_LENGTH
 from offline.progress import silent
-from ranking.cf_scorer import CfParams, CfScorer
+from offline.recipe import Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from core.bundle import Bundle
     from core.types import Query, Rows
-    from offline.pools import Question
+    from offline.fit import World
+    from offline.plan import Plan
     from offline.progress import Progress
-    from offline.split import Cases
     from ranking.sequences import Sequences
 
+TRIAL_CASES = 1_500
+"""Questions of the validation window that a choice is made on; more only make it slower."""
 HALF_LIVES_DAYS: tuple[float | None, ...] = (3.0, 7.0, 14.0, 30.0, 90.0, None)
-TREND_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+NEWCOMER_HALF_LIVES_DAYS = (14.0, 30.0, 60.0)
+NEWCOMER_WEIGHTS = (0.5, 1.0, 2.0)
+TREND_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+SOURCE_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 STEPS: tuple[Mapping[str, Any], ...] = (
     {"target_power": 0.2},
     {"target_power": 0.4},
@@ -44,66 +55,135 @@ STEPS: tuple[Mapping[str, Any], ...] = (
     {"decay": 0.7, "history": 100},
     {"neighbours": 200},
 )
+SET_STEPS: tuple[Mapping[str, Any], ...] = (
+    {"target_power": 0.2},
+    {"target_power": 0.4},
+    {"source_power": 0.4},
+    {"source_power": 0.6},
+    {"basket_power": 0.5},
+    {"basket_power": 1.0},
+    {"neighbours": 1000},
+)
+WALK_STEPS: tuple[Mapping[str, Any], ...] = ({"target_power": 0.2}, {"target_power": 0.6}, {"neighbours": 200})
+OWN_HALF_LIVES_DAYS = (30.0, 90.0, 180.0, 365.0)
+OWN_TREND_POWERS = (0.0, 0.25, 0.5)
+OWN_WEIGHTS = (1.0, 2.0, 4.0, 8.0, 16.0)
+_WHAT = "choose CF parameters"
 
 
 @dataclass
-class Choice:
-    """What was chosen.
+class _Search:
+    """The best recipe so far, and what was tried.
 
     Attributes:
-        co_occurrence: parameters of the generator.
+        lab: where recipes are tried.
 
-        trend: ``half_life_days`` and ``first_only`` of popularity.
+        names: generators whose pools are judged.
 
-        trend_weight: of the CF scorer.
+        recipe: the best so far.
 
-        untried: steps of the search that its time did not allow.
+        best: its figure.
+
+        steps: trials there will be, about.
     """
 
-    co_occurrence: dict[str, Any]
-    trend: dict[str, Any]
-    trend_weight: float
-    untried: int = 0
+    lab: Lab
+    names: tuple[str, ...]
+    recipe: Recipe
+    steps: int
+    progress: Progress
+    best: float = -1.0
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def attempt(self, what: str, recipes: Iterable[Recipe]) -> None:
+        """Keep the best of the recipes if it is better than what there is."""
+        figures = [(self.lab.ndcg(recipe, self.names), recipe) for recipe in recipes]
+        figure, recipe = max(figures, key=lambda tried: tried[0])
+        kept = figure > self.best
+        if kept:
+            self.best, self.recipe = figure, recipe
+        self.log.append({"tried": what, "ndcg@20": figure, "kept": kept})
+        self.progress(_WHAT, min(len(self.log), self.steps), self.steps, f"NDCG@20 {self.best:.4f}")
+
+    def with_params(self, name: str, params: Mapping[str, Any]) -> Recipe:
+        """The best recipe with some parameters of one generator changed."""
+        generators = {**self.recipe.generators, name: {**self.recipe.generators[name], **params}}
+        return replace(self.recipe, generators=generators)
+
+    def with_weight(self, name: str, weight: float) -> Recipe:
+        """The best recipe with another weight of one source."""
+        sources = {**self.recipe.sources, name: {**self.recipe.sources[name], "weight": weight}}
+        return replace(self.recipe, sources=sources)
 
 
-def cf_params(trend: Mapping[str, Any], trend_weight: float) -> CfParams:
-    """Parameters of the CF scorer for a trend."""
-    return CfParams.of(
-        {
-            "sources": {"co_occurrence": {"weight": 1.0}},
-            "trend_weight": trend_weight,
-            "trend_half_life_days": trend["half_life_days"],
-            "trend_first_only": trend["first_only"],
-        }
-    )
+def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Progress = silent) -> Recipe:
+    """Choose the parameters of the lower rungs on the validation window.
 
+    Args:
+        world: what was read.
 
-def similar_params(trend: Mapping[str, Any]) -> CfParams:
-    """Parameters of the scorer of ``SimilarItems``: items that go with one item or are like it.
+        plan: its windows.
 
-    Not chosen on data: events do not say which of two items goes better with a third. The trend only decides between
-    items about which nothing else is known.
+        budget_s: no new trial of a kernel starts after so many seconds.
+
+        seed: of the draw of questions.
+
+        progress: told after each trial.
     """
-    return CfParams.of(
-        {
-            "sources": {"co_occurrence": {"weight": 1.0}, "content": {"weight": 0.5}},
-            "trend_weight": 0.1,
-            "trend_half_life_days": trend["half_life_days"],
-            "trend_first_only": trend["first_only"],
-        }
+    ends_at = monotonic() + budget_s
+    known = Known.at(world, plan.valid.cut)
+    start = Recipe.of({}, {"half_life_days": 14.0, "first_only": True}, 0.5)
+    bare = fit(world, known, start, names=("popularity",)).bundle
+
+    def lab_of(*, repeats: bool) -> Lab:
+        return Lab(world, known, plan.valid, bare, repeats=repeats, size=TRIAL_CASES, seed=seed)
+
+    lab, ordered = lab_of(repeats=False), world.log.ordered
+    trend = choose_trend(
+        lab.asked, lab.relevant, known.sequences, world.n_items, known.inputs.as_of_s, ordered=ordered
     )
+    recipe = Recipe.of({"popularity": _for_newcomers(lab, trend, world.n_items)}, trend, 0.5)
+    if not ordered:  # what a walk over shared users counts is what co_occurrence counts
+        recipe = replace(recipe, generators={n: p for n, p in recipe.generators.items() if n != "random_walk"})
+    sources = tuple(name for name in ("co_occurrence", "random_walk", "content") if name in recipe.generators)
+    starts, steps = ((SEQUENCES, BASKETS), STEPS) if ordered else ((SETS,), SET_STEPS)
+    walk_steps = WALK_STEPS if ordered else ()
+    tunings = 2 * (1 + len(sources)) + (3 if world.repeats else 0)
+    search = _Search(lab, (*sources, "popularity"), recipe, len(starts) + len(steps) + len(walk_steps) + tunings, progress)
+    for params in starts:
+        tried = search.with_params("co_occurrence", params)
+        search.attempt(f"co_occurrence as {_told(params, ('unit', 'window'))}", _by_trend_weight(tried))
+    _weigh(search, sources)
+    untried = 0
+    for name, changes in (*(("co_occurrence", s) for s in steps), *(("random_walk", s) for s in walk_steps)):
+        tried = search.with_params(name, changes)
+        if tried.generators[name] == search.recipe.generators[name]:
+            continue
+        if monotonic() > ends_at:
+            untried += 1
+            continue
+        search.attempt(f"{name} {_told(changes)}", _by_trend_weight(tried))
+    _weigh(search, sources)
+    if world.repeats:
+        _choose_own_past(search, lab_of(repeats=True))
+    return replace(_with_limits(lab, search.recipe), search=tuple(search.log), untried=untried)
 
 
 def choose_trend(
-    asked: Sequence[Query], cases: Cases, sequences: Sequences, n_items: int, as_of_s: float
+    asked: Sequence[Query],
+    relevant: Sequence[Rows],
+    sequences: Sequences,
+    n_items: int,
+    as_of_s: float,
+    *,
+    ordered: bool = True,
 ) -> dict[str, Any]:
-    """The half-life, and whether only a user's first event with an item counts, whose list is best."""
+    """The half-life (none without order), and whether only a user's first event with an item counts, with the best list."""
     best: tuple[float, dict[str, Any]] | None = None
     for first_only in (True, False):
-        for half_life in HALF_LIVES_DAYS:
+        for half_life in HALF_LIVES_DAYS if ordered else (None,):
             trend = sequences.trend(n_items, as_of_s, half_life, first_only=first_only)
-            order = np.argsort(-trend, kind="stable").astype(np.int32)
-            figure = ndcg([_first_allowed(query, order) for query in asked], cases.relevant)
+            figure = _ndcg_of_list(asked, relevant, trend)
             if best is None or figure > best[0]:
                 best = (figure, {"half_life_days": half_life, "first_only": first_only})
     if best is None:
@@ -111,83 +191,68 @@ def choose_trend(
     return best[1]
 
 
-def choose(
-    build: Callable[[dict[str, Any]], Bundle],
-    asked: Sequence[Query],
-    cases: Cases,
-    sequences: Sequences,
-    as_of_s: float,
-    *,
-    trend: dict[str, Any],
-    budget_s: float,
-    progress: Progress = silent,
-) -> Choice:
-    """Search the co-occurrence kernel and the trend's weight.
-
-    Args:
-        build: a bundle in memory with the co-occurrence kernel of these parameters, and popularity.
-
-        asked: one query per case.
-
-        cases: of the validation window.
-
-        sequences: what the validation window knows.
-
-        as_of_s: the moment of that window's cut.
-
-        trend: what ``choose_trend`` chose.
-
-        budget_s: no new trial starts after so many seconds.
-
-        progress: told after each trial.
-    """
-    ends_at = monotonic() + budget_s
-    choice = Choice({}, trend, 0.0)
-    best = -1.0
-    n_items = len(asked[0].catalogue) if asked else 0
-    scorers = {w: CfScorer.build(sequences, n_items, as_of_s, cf_params(trend, w)) for w in TREND_WEIGHTS}
-
-    def attempt(params: Mapping[str, Any]) -> None:
-        nonlocal best
-        pools = questions(build(dict(params)), asked, cases, what="choose: pools")
-        for weight, scorer in scorers.items():
-            figure = _scored(pools, scorer)
+def _for_newcomers(lab: Lab, trend: Mapping[str, Any], n_items: int) -> dict[str, Any]:
+    """Parameters of popularity for users without history, where another list than everybody's suits them better."""
+    sequences, as_of_s = lab.known.sequences, lab.known.inputs.as_of_s
+    asked, relevant = lab.newcomers()
+    everybody = sequences.trend(n_items, as_of_s, trend["half_life_days"], first_only=trend["first_only"])
+    best, chosen = _ndcg_of_list(asked, relevant, everybody), {}
+    for half_life in NEWCOMER_HALF_LIVES_DAYS:
+        begun = sequences.beginnings(n_items, as_of_s, half_life)
+        for weight in NEWCOMER_WEIGHTS:
+            figure = _ndcg_of_list(asked, relevant, newcomer_mix(everybody, begun, weight))
             if figure > best:
-                best, choice.co_occurrence, choice.trend_weight = figure, dict(params), weight
-
-    starts = (SEQUENCES, BASKETS)
-    for done, start in enumerate(starts, 1):
-        attempt(start)
-        progress("choose CF parameters", done, len(starts) + len(STEPS), f"NDCG@20 {best:.4f}")
-    for done, step in enumerate(STEPS, len(starts) + 1):
-        changed = {**choice.co_occurrence, **step}
-        if changed != choice.co_occurrence:
-            if monotonic() < ends_at:
-                attempt(changed)
-            else:
-                choice.untried += 1
-        progress("choose CF parameters", done, len(starts) + len(STEPS), f"NDCG@20 {best:.4f}")
-    return choice
+                best, chosen = figure, {"newcomer_weight": weight, "newcomer_half_life_days": half_life}
+    return chosen
 
 
-def ndcg(lists: Sequence[Rows], relevant: Sequence[Rows]) -> float:
-    """Mean NDCG@20."""
-    if not lists:
+def _weigh(search: _Search, sources: Sequence[str]) -> None:
+    """What the trend and each source have to say, one after the other."""
+    search.attempt("weight of the trend", _by_trend_weight(search.recipe))
+    for name in sources:
+        search.attempt(f"weight of {name}", [search.with_weight(name, weight) for weight in SOURCE_WEIGHTS])
+
+
+def _by_trend_weight(recipe: Recipe) -> list[Recipe]:
+    return [replace(recipe, trend_weight=weight) for weight in TREND_WEIGHTS]
+
+
+def _choose_own_past(search: _Search, lab: Lab) -> None:
+    """How long the own past counts, and how much, where lists may repeat it."""
+    search.lab, search.best = lab, -1.0
+    search.names = (*search.names, "buy_again")
+    own = "buy_again"
+    search.attempt(
+        f"{own} half_life_days", [search.with_params(own, {"half_life_days": days}) for days in OWN_HALF_LIVES_DAYS]
+    )
+    search.attempt(
+        f"{own} trend_power", [search.with_params(own, {"trend_power": power}) for power in OWN_TREND_POWERS]
+    )
+    search.attempt(f"weight of {own}", [search.with_weight(own, weight) for weight in OWN_WEIGHTS])
+
+
+def _with_limits(lab: Lab, recipe: Recipe) -> Recipe:
+    """The recipe with a pool shared out by what each generator finds; a source without say and candidates is dropped."""
+    apart = {"ann", "buy_again"}  # has no vectors yet; proposes nothing here
+    ranked = {
+        name: [found.rows for found in lab.candidates(recipe, name, DEPTH)]
+        for name in recipe.generators
+        if name not in apart
+    }
+    chosen = choose_limits(ranked, lab.answers())
+    mute = {name for name, limit in chosen.items() if not limit and not recipe.sources.get(name, {}).get("weight")}
+    limits = {**recipe.limits, **chosen}
+    generators = {name: params for name, params in recipe.generators.items() if name not in mute}
+    return replace(recipe, generators=generators, limits=limits)
+
+
+def _ndcg_of_list(asked: Sequence[Query], relevant: Sequence[Rows], score: np.ndarray[Any, Any]) -> float:
+    """Mean NDCG@20 of one and the same list for all."""
+    if not asked:
         return 0.0
+    order = np.argsort(-score, kind="stable").astype(np.int32)
     counts = np.array([len(rows) for rows in relevant], np.int64)
-    figures = per_user(hit_matrix(lists, relevant, LIST_LENGTH), counts, LIST_LENGTH)
-    return float(figures[f"ndcg@{LIST_LENGTH}"].mean())
-
-
-def _scored(pools: Sequence[Question], scorer: CfScorer) -> float:
-    hits = np.zeros((len(pools), LIST_LENGTH), np.bool_)
-    for i, question in enumerate(pools):
-        scores = scorer.score(question.query, question.pool)
-        top = np.argsort(-scores, kind="stable")[:LIST_LENGTH]
-        hits[i, : len(top)] = question.labels[top]
-    if not pools:
-        return 0.0
-    counts = np.array([question.n_relevant for question in pools], np.int64)
+    hits = hit_matrix([_first_allowed(query, order) for query in asked], relevant, LIST_LENGTH)
     return float(per_user(hits, counts, LIST_LENGTH)[f"ndcg@{LIST_LENGTH}"].mean())
 
 
@@ -198,3 +263,7 @@ def _first_allowed(query: Query, order: Rows) -> Rows:
         if len(allowed) >= LIST_LENGTH or reach >= len(order):
             return allowed[:LIST_LENGTH]
         reach *= 4
+
+
+def _told(params: Mapping[str, Any], names: Sequence[str] | None = None) -> str:
+    return ", ".join(f"{name}={value}" for name, value in params.items() if names is None or name in names)

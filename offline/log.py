@@ -72,6 +72,13 @@ class EventLog:
         return len(self.ptr) - 1
 
     @property
+    def ordered(self) -> bool:
+        """Whether any user has events at two different times; if not, a user's events are a set."""
+        later = self.times[1:] != self.times[:-1]
+        later[self.ptr[(self.ptr > 0) & (self.ptr < len(self.times))] - 1] = False
+        return bool(later.any())
+
+    @property
     def ends_before_test(self) -> NDArray[np.int64]:
         """[users] index after each user's last event that does not come from the test's files."""
         return self.ptr[1:] if self.test_starts is None else self.test_starts

@@ -239,7 +239,7 @@ def _warnings(
         warnings.append("There are events of one item only: there is nothing to choose from.")
     if not any(weight > 0 for weight in found.weights.values()):
         warnings.append("No event type has a positive weight: there is nothing to learn from.")
-    elif total["first"] == total["last"]:
+    if found.timed and total["first"] == total["last"]:
         warnings.append("All events have the same time: order, trend and a split by time mean nothing.")
     warnings += [
         f"A weight is given for {name!r}, no event is of that type." for name in weights if name not in found.types

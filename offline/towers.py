@@ -6,9 +6,11 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from core.query import MAX_HISTORY
 from ranking.cold import project
 from ranking.export import export_tower
 from ranking.onnx_scorer import OnnxUserEncoder
+from ranking.spectral import fit_spectral
 from ranking.tower import TowerResult, train_tower
 from ranking.tower_settings import FULL_SOFTMAX_ITEMS, TowerQuestions, TowerSettings
 
@@ -24,6 +26,8 @@ TOWER_SHARE = 0.6
 """Of the time to train that the first tower may take; each later one a tenth of that."""
 NEXT_EPOCHS = 1
 """Epochs that bring a tower from one cut to the next, on the events up to the later one."""
+SET_WIDTH = 512
+"""Of vectors at most, where events are sets."""
 NEXT_RATE = 0.3
 """Learning rate of those, as a multiple."""
 
@@ -44,7 +48,7 @@ def manner(world: World, recipe: Recipe) -> Manner:
     """
     if recipe.generators["co_occurrence"].get("unit", "event") == "event":
         settings = TowerSettings(width=96, reach=100, blocks=2, stride=100, batch=64, rate=1e-3, new_only=True)
-        return Manner(settings, epochs=20, patience=3)
+        return Manner(settings, epochs=14, patience=3)
     # What a user likes beyond the trend of the day is the tower's business; where time says nothing there is none.
     trending = recipe.trend_weight > 0 and world.n_items <= FULL_SOFTMAX_ITEMS
     settings = TowerSettings(
@@ -119,6 +123,8 @@ class TowerTrainer:
     def _train(
         self, known: Known, settings: TowerSettings, *, valid: TowerQuestions | None, init: TowerResult | None
     ) -> TowerResult:
+        if not self._world.log.ordered:
+            return self._of_sets(known, valid, init)
         if init is None:
             what, epochs, limit_s = "train user tower", self.manner.epochs, self._limit_s
         else:
@@ -143,6 +149,21 @@ class TowerTrainer:
             self._warnings.append(
                 f"the user tower was stopped after {limit_s:.0f} s: a faster machine, or more --train-minutes, trains it longer"
             )
+        result.item_vectors = project(result.item_vectors, self._world.content_vectors)
+        return result
+
+    def _of_sets(self, known: Known, valid: TowerQuestions | None, init: TowerResult | None) -> TowerResult:
+        """The tower where no user has events at two different times: order is nothing to learn from."""
+        self._progress("train user tower", 0, 1, "the spectrum of who had what")
+        result = fit_spectral(
+            known.sequences,
+            self._world.n_items,
+            len(self._world.data.event_types),
+            width=SET_WIDTH if init is None else init.settings.width,
+            reach=MAX_HISTORY,
+            valid=valid,
+        )
+        self._progress("train user tower", 1, 1, f"{result.settings.width} wide")
         result.item_vectors = project(result.item_vectors, self._world.content_vectors)
         return result
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from core.types import Vector
     from ranking.features import Features
+    from ranking.spectral import SetTower
 
 _OPSET = 18
 _TOLERANCE = 1e-4
@@ -34,7 +35,7 @@ class ExportError(Exception):
 def save_model(
     folder: Path,
     *,
-    tower: UserTower,
+    tower: UserTower | SetTower,
     ensemble: Ensemble,
     item_vectors: Vector,
     features: Features,
@@ -67,7 +68,7 @@ def save_model(
     (folder / DESCRIPTION).write_text(json.dumps(described, indent=1, allow_nan=False), encoding="utf-8")
 
 
-def export_tower(path: Path, tower: UserTower, item_vectors: Vector) -> None:
+def export_tower(path: Path, tower: UserTower | SetTower, item_vectors: Vector) -> None:
     """Write the user tower for one user and h events, newest first, and check it.
 
     Raises:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ranking.spectral import SetTower
+
 TIME_BUCKETS = 30
 CLIP = 4.0
 """Standardised inputs of the ranker beyond this are cut: what training never saw must not decide."""
@@ -130,7 +132,7 @@ class UserTower(nn.Module):
 class ServedTower(nn.Module):
     """The user tower as it is asked online: one user, the newest place."""
 
-    def __init__(self, tower: UserTower) -> None:
+    def __init__(self, tower: UserTower | SetTower) -> None:
         super().__init__()
         self.tower = tower
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from core.types import Vector
     from ranking.networks import UserTower
     from ranking.sequences import Sequences
+    from ranking.spectral import SetTower
     from ranking.tower_settings import TowerQuestions, TowerSettings
 
 
@@ -45,7 +46,7 @@ class TowerResult:
         stopped_by: "epochs", "patience" or "time".
     """
 
-    tower: UserTower
+    tower: UserTower | SetTower
     item_vectors: Vector
     settings: TowerSettings
     metric: list[float] = field(default_factory=list)

@@ -85,7 +85,7 @@ class TowerRun:
         age = (sequences.times.max() - sequences.times) / SECONDS_PER_DAY
         self._event_weight = (np.exp2(-age / half_life) if half_life else np.ones(len(age))).astype(np.float32)
 
-    def start_from(self, tower: UserTower, item_vectors: Vector) -> None:
+    def start_from(self, tower: nn.Module, item_vectors: Vector) -> None:
         """Take over weights; items whose vector is zero keep their random one."""
         self.tower.load_state_dict(tower.state_dict())
         known = np.flatnonzero(item_vectors.any(axis=1))
@@ -262,7 +262,7 @@ class TowerRun:
             for j, (s, e) in enumerate(zip(start[part], valid.ends[part], strict=True)):
                 if self.settings.new_only:
                     found[j, valid.sequences.items[s:e]] = -np.inf
-                values.append(_ndcg(found[j], valid.relevant[i + j], k))
+                values.append(list_ndcg(found[j], valid.relevant[i + j], k))
         return float(np.mean(values))
 
 
@@ -287,7 +287,8 @@ def _first_vectors(sequences: Sequences, n_items: int, settings: TowerSettings, 
     return vectors.astype(np.float32)
 
 
-def _ndcg(scores: NDArray[Any], relevant: Rows, k: int) -> float:
+def list_ndcg(scores: NDArray[Any], relevant: Rows, k: int) -> float:
+    """NDCG@k of the items in the order of their scores [items]."""
     top = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
     top = top[np.argsort(-scores[top], kind="stable")]
     gain = 1 / np.log2(np.arange(2, k + 2))

@@ -1,0 +1,142 @@
+"""A user tower for data without order: the spectrum of who had what.
+
+Sets say nothing of what comes next, so a model of sequences has nothing to learn from them. What is left is which items
+are had together, and of that the strongest directions: the ideal low-pass filter of GF-CF (Shen et al. 2021),
+
+    N = U^-1/2 R I^-power,    N = P S Q^T (truncated),    score(user) = sum over the history of Q_i . Q_j
+
+with R users by items (1 = had), U and I their degrees. Item vectors are the rows of Q and a user vector is the sum of
+those of the history, so the tower is served like any other.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+from ranking.tower import TowerResult
+from ranking.tower_run import list_ndcg
+from ranking.tower_settings import TowerSettings
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+    from torch import Tensor
+
+    from core.types import Vector
+    from ranking.sequences import Sequences
+    from ranking.tower_settings import TowerQuestions
+
+ITEM_POWER = 0.35
+"""Of the item degrees. With 1/2, as in the paper, item vectors need degrees as weights; with less they carry them."""
+_NOTHING = 1e-9
+"""Directions with less than this share of the strongest one's energy are rounding errors."""
+_NARROWEST = 16
+_ITERATIONS = 4
+_OVERSAMPLED = 10
+
+
+class SetTower(nn.Module):
+    """The sum of the history's item vectors over the root of its length; takes what ``UserTower`` takes.
+
+    Attributes:
+        reach: newest events of a history that it reads.
+    """
+
+    def __init__(self, n_types: int, *, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.types = nn.Embedding(n_types + 1, 1)
+        nn.init.ones_(self.types.weight)
+
+    def forward(self, vectors: Tensor, types: Tensor, ages: Tensor, known: Tensor, newest_only: bool = True) -> Tensor:
+        """[b, 1, d] user vectors as of the newest event; see ``UserTower.forward``, ages mean nothing here."""
+        del ages, newest_only
+        weight = self.types(types) * known[..., None]
+        total = (vectors * weight).sum(dim=1, keepdim=True)
+        user: Tensor = total / weight.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+        return user
+
+
+def fit_spectral(
+    sequences: Sequences, n_items: int, n_types: int, *, width: int, reach: int, valid: TowerQuestions | None = None
+) -> TowerResult:
+    """The tower and the item vectors of what users had; the same every time.
+
+    Args:
+        sequences: the events; an item counts once for each user.
+        n_items: rows of the catalogue.
+        n_types: event types are 0 (unknown) to ``n_types``.
+        width: of the vectors, at most.
+        reach: newest events of a history that the tower reads.
+        valid: questions that choose the width, of ``width``, half of it and so on.
+
+    Raises:
+        ValueError: there are no events to learn from.
+    """
+    started = time.monotonic()
+    if not len(sequences):
+        raise ValueError("there are no events to learn from")
+    normed = _normed(sequences, n_items)
+    found = _right_vectors(normed, min(width, *normed.shape))
+    metric: list[float] = []
+    if valid is not None and len(valid.users):
+        figures = {w: _ndcg(found[:, :w], valid, reach) for w in _widths(width)}
+        width = max(figures, key=lambda w: figures[w])
+        metric = [figures[width]]
+    vectors = np.zeros((n_items, width), np.float32)
+    vectors[:, : found.shape[1]] = found[:, :width]
+    vectors[np.bincount(sequences.items, minlength=n_items) == 0] = 0
+    # Of the length of learned vectors: the longest as long as one of as many standard normal numbers.
+    vectors *= np.float32(np.sqrt(width) / max(float(np.linalg.norm(vectors, axis=1).max()), 1e-12))
+    tower = SetTower(n_types, reach=reach).eval()
+    settings = TowerSettings(width=width, reach=reach)
+    return TowerResult(tower, vectors, settings, metric, best_epoch=1, seconds=time.monotonic() - started)
+
+
+def _widths(most: int) -> list[int]:
+    """``most``, half of it and so on, down to 16; the narrowest first, which of equals is to be chosen."""
+    widths = [most]
+    while widths[0] >= 2 * _NARROWEST:
+        widths.insert(0, widths[0] // 2)
+    return widths
+
+
+def _ndcg(vectors: Vector, valid: TowerQuestions, reach: int) -> float:
+    """Mean NDCG@20 over the whole catalogue without what the user had; the length of a user vector orders nothing."""
+    sequences, values = valid.sequences, []
+    for user, end, relevant in zip(valid.users, valid.ends, valid.relevant, strict=True):
+        start = int(sequences.ptr[user])
+        scores = vectors @ vectors[sequences.items[max(start, int(end) - reach) : end]].sum(axis=0)
+        scores[sequences.items[start:end]] = -np.inf
+        values.append(list_ndcg(scores, relevant, 20))
+    return float(np.mean(values))
+
+
+def _normed(sequences: Sequences, n_items: int) -> csr_matrix:
+    """[users, items] who had what, by the degrees of both."""
+    from scipy.sparse import csr_matrix
+
+    users, items = sequences.users[sequences.first], sequences.items[sequences.first]
+    of_user, of_item = np.bincount(users, minlength=sequences.n_users), np.bincount(items, minlength=n_items)
+    values = of_user[users] ** -0.5 * of_item[items] ** -ITEM_POWER
+    return csr_matrix((values, (users, items)), shape=(len(of_user), n_items))
+
+
+def _right_vectors(matrix: csr_matrix, rank: int) -> Vector:
+    """[columns, rank] singular vectors of the largest singular values, by subspace iteration (Halko et al. 2011)."""
+    from scipy.linalg import eigh, qr
+
+    rng = np.random.default_rng(0)
+    inner = min(rank + _OVERSAMPLED, *matrix.shape)
+    basis = rng.normal(size=(matrix.shape[1], inner))
+    for _ in range(_ITERATIONS):
+        basis, _ = qr(matrix.T @ (matrix @ basis), mode="economic", overwrite_a=True, check_finite=False)
+    projected = matrix @ basis
+    values, turned = eigh(projected.T @ projected)
+    strongest = np.argsort(-values, kind="stable")[:rank]
+    strongest = strongest[values[strongest] > _NOTHING * values.max()]
+    found: Vector = (basis @ turned[:, strongest]).astype(np.float32)
+    return found
