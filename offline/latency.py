@@ -12,9 +12,11 @@ from core.types import Tier
 from offline.evaluate import MAIN
 from offline.metrics import LONGEST, hit_matrix, intervals, mean, per_user
 from offline.progress import silent
-from offline.questions import available_rungs, tell
+from offline.questions import ask, available_rungs, tell
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from offline.progress import Progress
     from offline.questions import Questions, Served
 
@@ -30,9 +32,14 @@ def latency_curve(served: Served, questions: Questions, *, progress: Progress = 
     Returns:
         For each deadline ``ndcg@20`` with its ``interval``, ``tiers`` (rung -> share of answers), ``scored_share`` (of
         the pools of DEEP answers, the part of rows that the model scored; None without one), ``p50_ms`` and
-        ``p99_ms`` of the answers' own time, ``questions``.
+        ``p99_ms`` of the answers' own time, ``questions``, and ``unhurried``: rung -> its ``ndcg@20`` of the same
+        questions without a deadline.
     """
     asked = questions.sample(MAX_QUESTIONS)
+    unhurried = {
+        tier.name: _worth(ask(served, asked, tier, what="unhurried", progress=progress).hits, asked)["mean"]
+        for tier in available_rungs(served)
+    }
     curve = []
     for step, deadline_ms in enumerate(DEADLINES_MS):
         served.warm_up()
@@ -44,7 +51,7 @@ def latency_curve(served: Served, questions: Questions, *, progress: Progress = 
             took_ms.append((time.perf_counter() - start_s) * 1000)
             tell(progress, "answers under deadlines", step * len(asked) + i, len(DEADLINES_MS) * len(asked))
         hits = hit_matrix([answer.rows for answer in answers], asked.cases.relevant, LONGEST)
-        worth = intervals({MAIN: per_user(hits, asked.n_relevant, LONGEST)[MAIN]})[MAIN]
+        worth = _worth(hits, asked)
         tiers = Counter(answer.tier for answer in answers)
         scored = [a.scored_rows / max(a.pool_rows, 1) for a in answers if a.tier is Tier.DEEP]
         curve.append(
@@ -57,6 +64,12 @@ def latency_curve(served: Served, questions: Questions, *, progress: Progress = 
                 "p50_ms": float(np.percentile(took_ms, 50)),
                 "p99_ms": float(np.percentile(took_ms, 99)),
                 "questions": len(asked),
+                "unhurried": unhurried,
             }
         )
     return curve
+
+
+def _worth(hits: NDArray[np.bool_], asked: Questions) -> dict[str, float]:
+    """The main metric with its interval."""
+    return intervals({MAIN: per_user(hits, asked.n_relevant, LONGEST)[MAIN]})[MAIN]

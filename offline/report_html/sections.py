@@ -122,7 +122,8 @@ def deadlines(figures: Mapping[str, Any]) -> Section:
     shares = {name: [entry["tiers"].get(name, 0.0) for entry in curve] for name in names}
     scored = [entry.get("scored_share") for entry in curve]
     ribbon = [(entry["interval"]["low"], entry["interval"]["high"]) for entry in curve if "interval" in entry]
-    levels = {rung: values[metric]["mean"] for rung, values in figures["rungs"].items()}
+    # Bundles from before there was such a figure are drawn without the dashed lines.
+    levels = curve[0].get("unhurried", {})
     drawings = tuple(
         by_deadline(
             at, quality, shares=shares, scored=scored, levels=levels, metric=measure(metric), ribbon=ribbon, width=width
@@ -157,7 +158,7 @@ def deadlines(figures: Mapping[str, Any]) -> Section:
         (
             Picture(
                 drawings,
-                f"Measured with a clock on {asked} of the questions. Dashed: each rung without a deadline, over everybody. "
+                f"Measured with a clock on {asked} of the questions. Dashed: each rung without a deadline, on the same ones. "
                 "Dotted: of DEEP answers, the share of candidates that the model scored.",
                 wide=True,
             ),

@@ -22,6 +22,8 @@ def test_each_deadline_has_its_quality_and_its_rungs() -> None:
     assert curve[8.0]["tiers"]["DEEP"] == 1
     assert curve[8.0]["ndcg@20"] > 0.5
     assert curve[8.0]["scored_share"] == pytest.approx(3 / 12)
+    assert curve[8.0]["unhurried"]["POPULARITY"] == 0.5
+    assert curve[8.0]["unhurried"]["DEEP"] == curve[8.0]["ndcg@20"]
 
 
 def test_costs_are_learnt_before_each_deadline() -> None:

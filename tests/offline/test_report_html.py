@@ -84,6 +84,7 @@ def whole() -> dict[str, Any]:
                 "ndcg@20": 0.04 + 0.02 * n,
                 "tiers": {"POPULARITY": 1 - n / 3, "DEEP": n / 3},
                 "scored_share": n / 3 or None,
+                "unhurried": {"POPULARITY": 0.04, "DEEP": 0.1},
             }
             for n, d in enumerate((1.0, 5.0, 20.0, 100.0))
         ],
