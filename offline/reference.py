@@ -113,7 +113,7 @@ class Reference:
         return score
 
     def _lists(self, score: Score, users: NDArray[np.int64], *, new_only: bool) -> NDArray[np.int32]:
-        """[q, 500] best first; equal scores in the order of rows."""
+        """[q, 500] best first, -1 after the end; equal scores in the order of rows."""
         depth = min(DEEPEST, self._had.shape[1])
         lists = np.full((len(users), DEEPEST), -1, np.int32)
         for start in range(0, len(users), _BLOCK):
@@ -122,8 +122,9 @@ class Reference:
             if new_only:
                 for i, user in enumerate(block):
                     scores[i, self._had.indices[self._had.indptr[user] : self._had.indptr[user + 1]]] = -np.inf
-            # Of equal scores at the edge argpartition may take any; a stable order over all of them is the same everywhere.
-            best = np.argsort(-scores, axis=1, kind="stable")[:, :depth].astype(np.int32)
+            deepest = np.sort(np.argpartition(-scores, depth - 1, axis=1)[:, :depth], axis=1)
+            order = np.argsort(-np.take_along_axis(scores, deepest, axis=1), axis=1, kind="stable")
+            best = np.take_along_axis(deepest, order, axis=1).astype(np.int32)
             best[np.take_along_axis(scores, best, axis=1) == -np.inf] = -1
             lists[start : start + len(block), :depth] = best
         return lists
