@@ -60,7 +60,7 @@ class Params:
 
 
 class Content:
-    """Content neighbours of the user's newest items; scores are weighted sums of cosines.
+    """Content neighbours of the user's newest items; scores are shares of the best sum of cosines of the same answer.
 
     Args:
         table: neighbours of each item by cosine.
@@ -96,7 +96,10 @@ class Content:
     def generate(self, query: Query, limit: int) -> Candidates:
         """The items most like the history, of those that the query allows."""
         history, weights = self._newest(query)
-        return best_allowed(self.name, query, *self.table.sum(history, weights), limit)
+        rows, scores = self.table.sum(history, weights)
+        if len(rows):
+            scores /= scores.max()
+        return best_allowed(self.name, query, rows, scores, limit)
 
     def similarity(self, query: Query, rows: Rows) -> Scores:
         """[n] cosine of each row with the history, recent items first; 0 where either has no content."""

@@ -127,12 +127,13 @@ def best_allowed(source: str, query: Query, rows: Rows, scores: NDArray[np.float
     """The ``limit`` best of unique ``rows`` [n] that the query allows, best first, ties by row.
 
     Asking the query here, not in ``merge`` alone, keeps a history full of items that may not come back, or a narrow
-    filter, from using up the ``limit``; only as many rows as needed are asked about.
+    filter, from using up the ``limit``; only as many rows as needed are asked about. With a limit of 0 the source only
+    says what it thinks of the rows of others.
     """
     scores = scores.astype(np.float32, copy=False)
     top = np.empty(0, np.intp)
     look = _FIRST_LOOK * limit
-    if len(rows) > look:
+    if 0 < look < len(rows):
         top = np.argpartition(scores, len(rows) - look)[-look:]
         top = top[query.allows(rows[top])]
     if len(top) < limit:

@@ -57,6 +57,9 @@ class Manifest:
 
         cf: parameters of the CF scorer.
 
+        search: what was tried for the lower rungs on the validation window, in order: ``tried``, its ``ndcg@20`` and
+            whether it was ``kept``.
+
         model: parameters of the user tower and the ranker; empty = the bundle has no deep rung.
 
         rungs: rung names in measured order, best last; ``metrics`` has the figures.
@@ -82,6 +85,7 @@ class Manifest:
     event_types: tuple[str, ...]
     generators: Mapping[str, Mapping[str, Any]]
     cf: Mapping[str, Any]
+    search: tuple[Mapping[str, Any], ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
     rungs: tuple[str, ...] = ()
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -135,7 +139,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         raw["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
-        for name in ("seen_types", "event_types", "rungs", "golden"):
+        for name in ("seen_types", "event_types", "search", "rungs", "golden"):
             raw[name] = tuple(raw[name])
         return Manifest(**raw)
     except (KeyError, TypeError, AttributeError) as error:

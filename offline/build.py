@@ -9,10 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from core.strings import save_strings
-from offline.choose import choose, choose_trend
-from offline.fit import Known, Recipe, fit
+from offline.choose import choose
+from offline.fit import Known, fit
 from offline.plan import SplitKind, plan_of
-from offline.pools import queries
 from offline.publish import seal
 from offline.questions import user_states
 
@@ -23,15 +22,13 @@ if TYPE_CHECKING:
     from core.bundle import Bundle
     from core.manifest import Manifest
     from core.types import UserState
-    from offline.choose import Choice
     from offline.deep import DeepTrainer, Model
     from offline.fit import Fitted, World
     from offline.plan import Plan
     from offline.progress import Progress
+    from offline.recipe import Recipe
     from offline.split import Cases, Cut
 
-TRIAL_CASES = 1_500
-"""Questions of the validation window that a choice is made on; more only make it slower."""
 CHOOSE_S = 60.0
 """No new trial of CF parameters starts after so many seconds."""
 
@@ -95,13 +92,13 @@ class Builder:
     @cached_property
     def recipe(self) -> Recipe:
         """Parameters of the lower rungs, chosen on the validation window."""
-        chosen = choose_recipe(self.world, self.plan, budget_s=CHOOSE_S, seed=self._seed, progress=self._progress)
-        if chosen.untried:
+        recipe = choose(self.world, self.plan, budget_s=CHOOSE_S, seed=self._seed, progress=self._progress)
+        if recipe.untried:
             self.warnings.append(
-                f"{chosen.untried} settings of co-occurrence were not tried within {CHOOSE_S:.0f} s: on a faster machine "
-                "the same data may be given others"
+                f"{recipe.untried} settings of the lower rungs were not tried within {CHOOSE_S:.0f} s: on a faster "
+                "machine the same data may be given others"
             )
-        return Recipe.of(chosen.co_occurrence, chosen.trend, chosen.trend_weight)
+        return recipe
 
     @cached_property
     def _trainer(self) -> DeepTrainer:
@@ -147,36 +144,6 @@ class Builder:
         states = user_states(self.world.log, cases, bundle, self.world.data.event_types)
         described = {"kind": self._split.value, "horizon_days": self.plan.horizon_days, "new_only": new_only}
         return cases, states, described
-
-
-def choose_recipe(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Progress) -> Choice:
-    """Choose the parameters of the lower rungs on the validation window."""
-    known = Known.at(world, plan.valid.cut)
-    cases = plan.valid.cases(world.log, world.targets, new_only=True).sample(TRIAL_CASES, seed)
-    start = Recipe.of({}, {"half_life_days": 14.0, "first_only": True}, 0.5)
-    bare = fit(world, known, start, names=("popularity",)).bundle
-    states = user_states(world.log, cases, bare, world.data.event_types)
-    asked = queries(bare, cases, states, allow_repeats=False)
-    as_of_s = known.inputs.as_of_s
-    ordered = world.log.ordered
-    trend = choose_trend(asked, cases, known.sequences, world.n_items, as_of_s, ordered=ordered)
-    popularity = fit(world, known, Recipe.of({}, trend, 0.5), names=("popularity",)).generators
-
-    def build(params: dict[str, Any]) -> Bundle:
-        recipe = Recipe.of(params, trend, 0.5)
-        return fit(world, known, recipe, names=("co_occurrence", "popularity"), reuse=popularity).bundle
-
-    return choose(
-        build,
-        asked,
-        cases,
-        known.sequences,
-        as_of_s,
-        trend=trend,
-        budget_s=budget_s,
-        ordered=ordered,
-        progress=progress,
-    )
 
 
 def _write(

@@ -24,6 +24,7 @@ from offline.metrics import hit_matrix, per_user
 from offline.pools import LIST_LENGTH
 from offline.progress import silent
 from offline.recipe import Recipe
+from offline.split import DAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -139,9 +140,7 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
         return Lab(world, known, plan.valid, bare, repeats=repeats, size=TRIAL_CASES, seed=seed)
 
     lab, ordered = lab_of(repeats=False), world.log.ordered
-    trend = choose_trend(
-        lab.asked, lab.relevant, known.sequences, world.n_items, known.inputs.as_of_s, ordered=ordered
-    )
+    trend = choose_trend(lab.asked, lab.relevant, known.sequences, world.n_items, known.inputs.as_of_s, ordered=ordered)
     recipe = Recipe.of({"popularity": _for_newcomers(lab, trend, world.n_items)}, trend, 0.5)
     if not ordered:  # what a walk over shared users counts is what co_occurrence counts
         recipe = replace(recipe, generators={n: p for n, p in recipe.generators.items() if n != "random_walk"})
@@ -149,7 +148,9 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
     starts, steps = ((SEQUENCES, BASKETS), STEPS) if ordered else ((SETS,), SET_STEPS)
     walk_steps = WALK_STEPS if ordered else ()
     tunings = 2 * (1 + len(sources)) + (3 if world.repeats else 0)
-    search = _Search(lab, (*sources, "popularity"), recipe, len(starts) + len(steps) + len(walk_steps) + tunings, progress)
+    search = _Search(
+        lab, (*sources, "popularity"), recipe, len(starts) + len(steps) + len(walk_steps) + tunings, progress
+    )
     for params in starts:
         tried = search.with_params("co_occurrence", params)
         search.attempt(f"co_occurrence as {_told(params, ('unit', 'window'))}", _by_trend_weight(tried))
@@ -198,12 +199,20 @@ def _for_newcomers(lab: Lab, trend: Mapping[str, Any], n_items: int) -> dict[str
     everybody = sequences.trend(n_items, as_of_s, trend["half_life_days"], first_only=trend["first_only"])
     best, chosen = _ndcg_of_list(asked, relevant, everybody), {}
     for half_life in NEWCOMER_HALF_LIVES_DAYS:
-        begun = sequences.beginnings(n_items, as_of_s, half_life)
+        begun = _beginnings(sequences, n_items, as_of_s, half_life)
         for weight in NEWCOMER_WEIGHTS:
             figure = _ndcg_of_list(asked, relevant, newcomer_mix(everybody, begun, weight))
             if figure > best:
                 best, chosen = figure, {"newcomer_weight": weight, "newcomer_half_life_days": half_life}
     return chosen
+
+
+def _beginnings(sequences: Sequences, n_items: int, as_of_s: float, half_life_days: float) -> np.ndarray[Any, Any]:
+    """[items] decayed weights of events in the day that begins with a user's first one, as ``Popularity`` counts them."""
+    begin = sequences.times[np.minimum(sequences.ptr[:-1], len(sequences) - 1)][sequences.users]
+    age_days = np.maximum(as_of_s - sequences.times, 0) / DAY_S
+    weight = sequences.weights * np.exp2(-age_days / half_life_days) * (sequences.times < begin + DAY_S)
+    return np.bincount(sequences.items, weight, minlength=n_items)
 
 
 def _weigh(search: _Search, sources: Sequence[str]) -> None:
@@ -223,7 +232,8 @@ def _choose_own_past(search: _Search, lab: Lab) -> None:
     search.names = (*search.names, "buy_again")
     own = "buy_again"
     search.attempt(
-        f"{own} half_life_days", [search.with_params(own, {"half_life_days": days}) for days in OWN_HALF_LIVES_DAYS]
+        f"{own} half_life_days (repeats allowed from here)",
+        [search.with_params(own, {"half_life_days": days}) for days in OWN_HALF_LIVES_DAYS],
     )
     search.attempt(
         f"{own} trend_power", [search.with_params(own, {"trend_power": power}) for power in OWN_TREND_POWERS]

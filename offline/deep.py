@@ -22,10 +22,11 @@ from ranking.ranking_data import RankingData
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offline.fit import Fitted, Recipe, World
+    from offline.fit import Fitted, World
     from offline.plan import Plan, Window
     from offline.pools import Question
     from offline.progress import Progress
+    from offline.recipe import Recipe
     from ranking.networks import Ensemble
     from ranking.tower import TowerResult
 

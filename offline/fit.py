@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from candidate_gen.registry import BuildInputs, generator_class, generator_names
+from candidate_gen.registry import BuildInputs, generator_class
 from core.bundle import Bundle
 from core.manifest import Manifest
-from offline.choose import cf_params, similar_params
 from offline.errors import InputError
 from offline.log import EventLog
+from offline.recipe import similar_params
 from ranking.cf_scorer import CfScorer
 from ranking.sequences import Sequences
 
@@ -29,14 +29,11 @@ if TYPE_CHECKING:
     from core.types import CandidateGenerator, UserEncoder, Vector
     from offline.engine import Engine
     from offline.read import Dataset
+    from offline.recipe import Recipe
     from offline.split import Cut
 
-LIMITS: Mapping[str, int] = {"co_occurrence": 200, "ann": 100, "content": 50, "buy_again": 100, "popularity": 350}
-"""Candidates asked of each built-in generator, in pool order; about 500 distinct rows together."""
 REPEATING = 0.05
 """Share of answers had before above which the ranker also learns, and is judged on, lists that allow repeats."""
-OTHERS_LIMIT = 100
-"""Candidates asked of each generator that another package brings."""
 
 
 @dataclass(frozen=True)
@@ -107,32 +104,6 @@ class World:
         wanted = [name for name in types if name in (answers or data.seen_types)]
         wanted = wanted or [name for name in types if data.event_weights[name] > 0]
         return cls(data, log, frozenset(types.index(name) + 1 for name in wanted), scratch, engine.keep)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What was chosen on the validation window, good for any cut.
-
-    Attributes:
-        generators: name -> parameters of ``build``.
-
-        trend: ``half_life_days`` and ``first_only``.
-
-        trend_weight: of the CF scorer.
-    """
-
-    generators: Mapping[str, Mapping[str, Any]]
-    trend: Mapping[str, Any]
-    trend_weight: float
-
-    @classmethod
-    def of(cls, co_occurrence: Mapping[str, Any], trend: Mapping[str, Any], trend_weight: float) -> Recipe:
-        """The built-in generators with these parameters, and every other that is installed with its own."""
-        others = sorted(generator_names() - set(LIMITS))
-        generators: dict[str, Mapping[str, Any]] = {name: {} for name in (*LIMITS, *others)}
-        generators["co_occurrence"] = co_occurrence
-        generators["popularity"] = trend
-        return cls(generators, trend, trend_weight)
 
 
 @dataclass(frozen=True)
@@ -207,13 +178,13 @@ def fit(
             generators[name] = reuse[name]
         else:
             generators[name] = generator_class(name).build(inputs, **recipe.generators[name])
-    prior = CfScorer.build(known.sequences, world.n_items, inputs.as_of_s, cf_params(recipe.trend, recipe.trend_weight))
+    prior = CfScorer.build(known.sequences, world.n_items, inputs.as_of_s, recipe.cf)
     similar = CfScorer(similar_params(recipe.trend), prior.trend)
     bundle = Bundle(
         version="draft",
         catalogue=world.data.catalogue,
         generators=tuple(cast("CandidateGenerator", g) for g in generators.values()),
-        limits={name: LIMITS.get(name, OTHERS_LIMIT) for name in generators},
+        limits={name: recipe.limit(name) for name in generators},
         popularity=cast("PopularityFloor", generators["popularity"]),
         prior=prior,
         similar=similar,
@@ -227,6 +198,7 @@ def fit(
 def manifest_of(world: World, known: Known, recipe: Recipe, names: tuple[str, ...]) -> Manifest:
     """The manifest of a draft: everything but version, times, figures and files."""
     data = world.data
+    weights = {f"{name}_weight": term["weight"] for name, term in recipe.sources.items() if name in names}
     return Manifest(
         version="draft",
         built_at="",
@@ -236,6 +208,7 @@ def manifest_of(world: World, known: Known, recipe: Recipe, names: tuple[str, ..
         event_weights=dict(data.event_weights),
         seen_types=tuple(data.seen_types),
         event_types=data.event_types,
-        generators={name: {"limit": LIMITS.get(name, OTHERS_LIMIT), **recipe.generators[name]} for name in names},
-        cf={"trend_weight": recipe.trend_weight, **recipe.trend},
+        generators={name: {"limit": recipe.limit(name), **recipe.generators[name]} for name in names},
+        cf={"trend_weight": recipe.trend_weight, **recipe.trend, **weights},
+        search=recipe.search,
     )

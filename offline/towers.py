@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from core.types import UserEncoder
-    from offline.fit import Known, Recipe, World
+    from offline.fit import Known, World
     from offline.progress import Progress
+    from offline.recipe import Recipe
     from offline.split import Cases
 
 TOWER_SHARE = 0.6

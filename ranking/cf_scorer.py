@@ -116,6 +116,10 @@ class CfScorer:
 
     def score(self, query: Query, pool: Pool) -> Scores:  # noqa: ARG002 - the Protocol's signature
         """[n] scores in the pool's order, finite."""
+        return self.score_rows(pool)
+
+    def score_rows(self, pool: Pool) -> Scores:
+        """The same without a query: all that counts is in the pool, which may be those of many questions."""
         total = self._trend_term[pool.rows]
         for name, term in self.params.sources.items():
             if term.weight and name in pool.sources:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from offline.engine import open_engine
-from offline.fit import OTHERS_LIMIT, Known, Recipe, World, fit
+from offline.fit import Known, World, fit
 from offline.read import read_dataset
+from offline.recipe import OTHERS_LIMIT, Recipe
 from offline.split import TimeCut
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def test_a_generator_of_another_package_is_built_with_what_is_known_at_the_cut(
         world = World.read(read_dataset(tmp_path / "events.csv", engine=engine), engine, tmp_path)
         known = Known.at(world, TimeCut(float(world.log.times.min()) + 10 * 86_400))
         fitted = fit(world, known, Recipe.of({}, {"half_life_days": 7.0, "first_only": True}, 0.5))
-    assert list(fitted.generators) == ["co_occurrence", "content", "buy_again", "popularity", "seasonal"]
+    assert list(fitted.generators) == ["co_occurrence", "random_walk", "content", "buy_again", "popularity", "seasonal"]
     assert getattr(fitted.generators["seasonal"], "events", None) == 10
     assert fitted.bundle.limits["seasonal"] == OTHERS_LIMIT
     assert fitted.bundle.manifest.generators["seasonal"] == {"limit": OTHERS_LIMIT}
