@@ -166,14 +166,21 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 
 def hold(targets: tuple[Target, ...], figures: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each target with what was reached: ``said``, ``value``, ``bound``, ``met``; None where a figure is missing."""
+    """Each target with what was reached.
+
+    Returns:
+        ``said``, ``value``, ``bound``, ``met`` (None where a figure is missing), and ``chance``: met by a mean above the
+        bound whose interval reaches below it, where the bound is a number.
+    """
     found = []
     for target in targets:
         value = _at(figures, target.value)
         reference = _at(figures, target.of) if target.of else 1.0
         bound = None if reference is None else target.factor * reference
         met = None if value is None or bound is None else value >= bound and value > 0
-        found.append({"said": target.said, "value": value, "bound": bound, "met": met})
+        low = None if target.of else _at(figures, (*target.value[:-1], "low"))
+        chance = bool(met and bound is not None and low is not None and low < bound)
+        found.append({"said": target.said, "value": value, "bound": bound, "met": met, "chance": chance})
     return found
 
 

@@ -33,6 +33,7 @@ def markdown(
     parts += ["", _generators(figures["generators"]), "", "| target | bound | reached | met |", "|---|---|---|---|"]
     for entry in targets:
         met = {True: "yes", False: "**no**", None: "cannot be said"}[entry["met"]]
+        met += ", the interval reaches below" if entry["chance"] else ""
         parts.append(f"| {entry['said']} | {_number(entry['bound'])} | {_number(entry['value'])} | {met} |")
     return "\n".join(parts) + "\n"
 

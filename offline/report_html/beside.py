@@ -38,7 +38,13 @@ def plain_methods(figures: Mapping[str, Any], beside: Mapping[str, Any]) -> Sect
         body = tuple((row, *(ranged(values.get(name)) for name in names)) for row, values in everything.items())
         tables.append(Table(("method", *map(measure, names)), body, said, folded=f"The figures, {said}"))
     body = tuple(
-        (entry["said"], _MET[entry["met"]], plain(entry["bound"]), plain(entry["value"])) for entry in beside["targets"]
+        (
+            entry["said"],
+            _MET[entry["met"]] + (", the interval reaches below" if entry["chance"] else ""),
+            plain(entry["bound"]),
+            plain(entry["value"]),
+        )
+        for entry in beside["targets"]
     )
     tables.insert(0, Table(("target", "met", "at least", "reached"), body, words=2))
     lead = "What a rung is worth shows beside methods that take an afternoon to write, on exactly the same questions."

@@ -152,6 +152,14 @@ def test_a_target_is_met_missed_or_cannot_be_said() -> None:
     assert reached[1]["bound"] == pytest.approx(1.2 * 0.11)
 
 
+def test_a_target_met_by_chance_is_said_to_be() -> None:
+    """The mean is above the bound, its interval reaches below; another one is above with all of it."""
+    found = {"step": interval(0.004), "leap": interval(0.04)}
+    reached = hold((Target("a step", ("step", "mean"), 0.0), Target("a leap", ("leap", "mean"), 0.0)), found)
+    assert [entry["met"] for entry in reached] == [True, True]
+    assert [entry["chance"] for entry in reached] == [True, False]
+
+
 def test_the_table_has_a_row_for_every_rung_method_and_target() -> None:
     protocol = PROTOCOLS["online-retail"]
     found = {**figures(0.04, 0.09, 0.12), "repeats": figures(0.05, 0.2, 0.3)}
@@ -160,7 +168,9 @@ def test_the_table_has_a_row_for_every_rung_method_and_target() -> None:
             step |= {name: interval(0.01) for name in protocol.metrics}
     plain = dict.fromkeys(protocol.metrics, interval(0.05))
     beside = {"new": {"item cosine": plain}, "repeats": {"own purchases": plain}}
-    text = markdown(protocol, found, beside, [{"said": "above all", "value": 0.12, "bound": 0.2, "met": False}])
+    text = markdown(
+        protocol, found, beside, [{"said": "above all", "value": 0.12, "bound": 0.2, "met": False, "chance": False}]
+    )
     assert "| item cosine | 0.0500 [0.0400, 0.0600]" in text
     assert "| `DEEP` | 0.1200 [0.1100, 0.1300]" in text
     assert "| `DEEP - CF` | +0.0100 [0.0000, 0.0200]" in text

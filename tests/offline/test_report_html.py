@@ -204,7 +204,7 @@ def test_a_comparison_leads_with_what_changed() -> None:
 def test_plain_methods_and_targets_stand_beside_the_rungs() -> None:
     beside = {
         "baselines": {"new": {"item cosine": {"ndcg@20": interval(0.07)}}},
-        "targets": [{"said": "DEEP", "value": 0.12, "bound": 0.2, "met": False}],
+        "targets": [{"said": "DEEP", "value": 0.12, "bound": 0.2, "met": False, "chance": False}],
     }
     page = Page(render(manifest(whole()), beside=beside))
     assert page.headings[2] == "Beside plain methods"
