@@ -207,7 +207,7 @@ def data(manifest: Manifest) -> Section:
         ("events", f"{count(found['events'])} of {count(found['rows_read'])} rows"),
         ("people", count(found["users"])),
         ("items", f"{count(found['items'])}, of which {count(found['items_with_events'])} with events"),
-        ("time", f"{found['first_event']} to {found['last_event']}"),
+        ("time", f"{found['first_event']} to {found['last_event']}" if found["first_event"] else "none"),
         ("sessions", f"{count(found['sessions'])} from {found['sessions_from']}"),
         *(("warning", warning) for warning in found.get("warnings", ())),
     )
