@@ -9,6 +9,7 @@ import numpy as np
 from candidate_gen.merge import merge
 from candidate_gen.registry import generator_class
 from core.types import Pool
+from offline.fit import fit
 from offline.metrics import per_user
 from offline.pools import LIST_LENGTH, queries
 from offline.questions import user_states
@@ -17,9 +18,10 @@ from ranking.cf_scorer import CfScorer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from candidate_gen.registry import BuildableGenerator
-    from core.bundle import Bundle
-    from core.types import Candidates, Query, Rows
+    from core.types import Candidates, Query, Rows, Scores
     from offline.fit import Known, World
     from offline.plan import Window
     from offline.recipe import Recipe
@@ -38,7 +40,7 @@ class Lab:
     """
 
     def __init__(
-        self, world: World, known: Known, window: Window, bare: Bundle, *, repeats: bool, size: int, seed: int
+        self, world: World, known: Known, window: Window, start: Recipe, *, repeats: bool, size: int, seed: int
     ) -> None:
         """Draw the questions.
 
@@ -46,12 +48,13 @@ class Lab:
             world: what was read.
             known: the events before the window.
             window: whose questions to ask.
-            bare: a bundle of that cut, to resolve the questions against.
+            start: any recipe; questions are resolved against a bundle.
             repeats: ask for items that the user had before, too.
             size: most questions.
             seed: of the draw.
         """
         self.known, self._world = known, world
+        bare = fit(world, known, start, names=("popularity",)).bundle
         cases = window.cases(world.log, world.targets, new_only=not repeats).sample(size, seed)
         states = user_states(world.log, cases, bare, world.data.event_types)
         self.asked: list[Query] = queries(bare, cases, states, allow_repeats=repeats)
@@ -59,7 +62,7 @@ class Lab:
         self._with_past = [i for i, query in enumerate(self.asked) if len(query.history)]
         self._made: dict[str, tuple[object, BuildableGenerator]] = {}
         self._found: dict[str, tuple[object, list[Candidates]]] = {}
-        self._trends: dict[object, np.ndarray[tuple[int], np.dtype[np.float32]]] = {}
+        self._trends: dict[object, Scores] = {}
         self._blend: tuple[object, Blend] | None = None
 
     def newcomers(self) -> tuple[list[Query], list[Rows]]:
@@ -82,8 +85,8 @@ class Lab:
             self._found[name] = limit, [generate(self.asked[i], limit) for i in self._with_past]
         return self._found[name][1]
 
-    def ndcg(self, recipe: Recipe, names: Sequence[str]) -> float:
-        """Mean NDCG@20 of the CF rung over the users with history, from pools of the named generators."""
+    def ndcg(self, recipe: Recipe, names: Sequence[str]) -> NDArray[np.float64]:
+        """NDCG@20 of the CF rung for each user with history, from pools of the named generators."""
         made_of = [(name, recipe.generators[name], recipe.limit(name)) for name in names]
         if self._blend is None or self._blend[0] != made_of:
             self._blend = made_of, self._blended(recipe, names)
@@ -133,13 +136,11 @@ class Blend:
             self._right[at, : len(pool)] = np.isin(pool.rows, wanted)
         self._n_relevant = np.array([len(wanted) for wanted in relevant], np.int64)
 
-    def ndcg(self, scorer: CfScorer) -> float:
-        """Mean NDCG@20 of the pools in the scorer's order; 0 without questions."""
-        if not len(self._mask):
-            return 0.0
+    def ndcg(self, scorer: CfScorer) -> NDArray[np.float64]:
+        """[questions] NDCG@20 of each pool in the scorer's order."""
         scores = np.full(self._mask.shape, -np.inf, np.float32)
         scores[self._mask] = scorer.score_rows(self._pool)
         best = np.argpartition(-scores, LIST_LENGTH - 1, axis=1)[:, :LIST_LENGTH]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         hits = np.take_along_axis(self._right, np.take_along_axis(best, order, axis=1), axis=1)
-        return float(per_user(hits, self._n_relevant, LIST_LENGTH)[f"ndcg@{LIST_LENGTH}"].mean())
+        return per_user(hits, self._n_relevant, LIST_LENGTH)[f"ndcg@{LIST_LENGTH}"]

@@ -18,7 +18,7 @@ import numpy as np
 from candidate_gen.cooccurrence import BASKETS, SEQUENCES, SETS
 from candidate_gen.popularity import newcomer_mix
 from offline.blend import Lab
-from offline.fit import Known, fit
+from offline.fit import Known
 from offline.limits import DEPTH, choose_limits
 from offline.metrics import hit_matrix, per_user
 from offline.pools import LIST_LENGTH
@@ -27,11 +27,11 @@ from offline.recipe import Recipe
 from offline.split import DAY_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from core.types import Query, Rows
     from offline.fit import World
-    from offline.plan import Plan
+    from offline.plan import Plan, Window
     from offline.progress import Progress
     from ranking.sequences import Sequences
 
@@ -77,18 +77,18 @@ class _Search:
     """The best recipe so far, and what was tried.
 
     Attributes:
-        lab: where recipes are tried.
+        labs: where recipes are tried.
 
         names: generators whose pools are judged.
 
         recipe: the best so far.
 
-        best: its figure.
-
         steps: trials there will be, about.
+
+        best: its figure.
     """
 
-    lab: Lab
+    labs: tuple[Lab, ...]
     names: tuple[str, ...]
     recipe: Recipe
     steps: int
@@ -96,15 +96,23 @@ class _Search:
     best: float = -1.0
     log: list[dict[str, Any]] = field(default_factory=list)
 
-    def attempt(self, what: str, recipes: Iterable[Recipe]) -> None:
-        """Keep the best of the recipes if it is better than what there is."""
-        figures = [(self.lab.ndcg(recipe, self.names), recipe) for recipe in recipes]
-        figure, recipe = max(figures, key=lambda tried: tried[0])
+    def move(self, labs: tuple[Lab, ...], names: tuple[str, ...]) -> None:
+        """Go on with other questions, where what was best is no measure."""
+        self.labs, self.names, self.best = labs, names, -1.0
+
+    def attempt(self, what: str, recipes: Sequence[Recipe]) -> None:
+        """Keep the best of the recipes, the first of equals, if it is better than what there is."""
+        figures = [self._figure(recipe) for recipe in recipes]
+        figure = max(figures)
         kept = figure > self.best
         if kept:
-            self.best, self.recipe = figure, recipe
+            self.best, self.recipe = figure, recipes[figures.index(figure)]
         self.log.append({"tried": what, "ndcg@20": figure, "kept": kept})
         self.progress(_WHAT, min(len(self.log), self.steps), self.steps, f"NDCG@20 {self.best:.4f}")
+
+    def _figure(self, recipe: Recipe) -> float:
+        found = np.concatenate([lab.ndcg(recipe, self.names) for lab in self.labs])
+        return float(found.mean()) if len(found) else 0.0
 
     def with_params(self, name: str, params: Mapping[str, Any]) -> Recipe:
         """The best recipe with some parameters of one generator changed."""
@@ -120,6 +128,9 @@ class _Search:
 def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Progress = silent) -> Recipe:
     """Choose the parameters of the lower rungs on the validation window.
 
+    What each source has to say is chosen on the training window before it, too: these are differences of a hundredth,
+    and on one month's thousand users those of a single month.
+
     Args:
         world: what was read.
 
@@ -132,29 +143,30 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
         progress: told after each trial.
     """
     ends_at = monotonic() + budget_s
-    known = Known.at(world, plan.valid.cut)
     start = Recipe.of({}, {"half_life_days": 14.0, "first_only": True}, 0.5)
-    bare = fit(world, known, start, names=("popularity",)).bundle
 
-    def lab_of(*, repeats: bool) -> Lab:
-        return Lab(world, known, plan.valid, bare, repeats=repeats, size=TRIAL_CASES, seed=seed)
+    def labs_of(*windows: Window, repeats: bool) -> tuple[Lab, ...]:
+        return tuple(
+            Lab(world, Known.at(world, window.cut), window, start, repeats=repeats, size=TRIAL_CASES, seed=seed)
+            for window in windows
+        )
 
-    lab, ordered = lab_of(repeats=False), world.log.ordered
-    trend = choose_trend(lab.asked, lab.relevant, known.sequences, world.n_items, known.inputs.as_of_s, ordered=ordered)
+    (lab,), ordered = labs_of(plan.valid, repeats=False), world.log.ordered
+    trend = choose_trend(
+        lab.asked, lab.relevant, lab.known.sequences, world.n_items, lab.known.inputs.as_of_s, ordered=ordered
+    )
     recipe = Recipe.of({"popularity": _for_newcomers(lab, trend, world.n_items)}, trend, 0.5)
     if not ordered:  # what a walk over shared users counts is what co_occurrence counts
         recipe = replace(recipe, generators={n: p for n, p in recipe.generators.items() if n != "random_walk"})
     sources = tuple(name for name in ("co_occurrence", "random_walk", "content") if name in recipe.generators)
+    names = (*sources, "popularity")
     starts, steps = ((SEQUENCES, BASKETS), STEPS) if ordered else ((SETS,), SET_STEPS)
     walk_steps = WALK_STEPS if ordered else ()
     tunings = 2 * (1 + len(sources)) + (3 if world.repeats else 0)
-    search = _Search(
-        lab, (*sources, "popularity"), recipe, len(starts) + len(steps) + len(walk_steps) + tunings, progress
-    )
+    search = _Search((lab,), names, recipe, len(starts) + len(steps) + len(walk_steps) + tunings, progress)
     for params in starts:
         tried = search.with_params("co_occurrence", params)
         search.attempt(f"co_occurrence as {_told(params, ('unit', 'window'))}", _by_trend_weight(tried))
-    _weigh(search, sources)
     untried = 0
     for name, changes in (*(("co_occurrence", s) for s in steps), *(("random_walk", s) for s in walk_steps)):
         tried = search.with_params(name, changes)
@@ -164,9 +176,12 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
             untried += 1
             continue
         search.attempt(f"{name} {_told(changes)}", _by_trend_weight(tried))
-    _weigh(search, sources)
+    search.move((lab, *labs_of(*plan.train[-1:], repeats=False)), names)
+    for _ in range(2):
+        _weigh(search, sources)
     if world.repeats:
-        _choose_own_past(search, lab_of(repeats=True))
+        search.move(labs_of(plan.valid, repeats=True), (*names, "buy_again"))
+        _choose_own_past(search)
     return replace(_with_limits(lab, search.recipe), search=tuple(search.log), untried=untried)
 
 
@@ -226,10 +241,8 @@ def _by_trend_weight(recipe: Recipe) -> list[Recipe]:
     return [replace(recipe, trend_weight=weight) for weight in TREND_WEIGHTS]
 
 
-def _choose_own_past(search: _Search, lab: Lab) -> None:
+def _choose_own_past(search: _Search) -> None:
     """How long the own past counts, and how much, where lists may repeat it."""
-    search.lab, search.best = lab, -1.0
-    search.names = (*search.names, "buy_again")
     own = "buy_again"
     search.attempt(
         f"{own} half_life_days (repeats allowed from here)",
