@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from core.query import MAX_HISTORY
 from ranking.cold import project
 from ranking.export import export_tower
@@ -88,7 +90,7 @@ class TowerTrainer:
             recipe: of the lower rungs; says what kind of data it is.
             seed: of every random number.
             limit_s: seconds that the first tower may take; each later one a tenth.
-            checkpoints: a folder where an interrupted training is found again; None = none is kept.
+            checkpoints: a folder where a training that was interrupted, or is done, is found again; None = none is kept.
             warnings: told when the time limit ended a training.
             progress: told after every epoch.
         """
@@ -141,7 +143,7 @@ class TowerTrainer:
             patience=self.manner.patience,
             time_limit_s=limit_s,
             seed=self._seed,
-            checkpoint=self._checkpoint(known, settings) if init is None else None,
+            checkpoint=self._checkpoint(known, settings, valid, init),
             progress=lambda epoch, loss, metric: self._progress(
                 what, epoch, epochs, f"loss {loss:.3f} NDCG@20 {metric:.4f}"
             ),
@@ -168,12 +170,18 @@ class TowerTrainer:
         result.item_vectors = project(result.item_vectors, self._world.content_vectors)
         return result
 
-    def _checkpoint(self, known: Known, settings: TowerSettings) -> Path | None:
+    def _checkpoint(
+        self, known: Known, settings: TowerSettings, valid: TowerQuestions | None, init: TowerResult | None
+    ) -> Path | None:
         """A file named by everything that the training depends on, so that no other build goes on from it."""
         if self._checkpoints is None:
             return None
         self._checkpoints.mkdir(parents=True, exist_ok=True)
+        sequences = known.sequences
         digest = hashlib.sha256(repr((settings, self._seed, self._world.n_items)).encode())
-        for array in (known.sequences.ptr, known.sequences.items, known.sequences.times, known.sequences.types):
-            digest.update(array.tobytes())
+        arrays = [sequences.ptr, sequences.items, sequences.times, sequences.types]
+        arrays += [] if valid is None else [valid.users, *valid.relevant]
+        arrays += [] if init is None else [init.item_vectors]
+        for array in arrays:
+            digest.update(np.ascontiguousarray(array).tobytes())
         return self._checkpoints / f"tower-{digest.hexdigest()[:16]}.pt"

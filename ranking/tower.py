@@ -88,7 +88,8 @@ def train_tower(
         seed: of weights, order and draws.
         device: "cpu", "cuda" or "auto".
         checkpoint: a file written after every epoch; where it exists, training goes on from it to the same weights.
-            Removed at the end. Whoever names it answers for it being of the same data and settings.
+            It stays, so that a training that ended is not done again, and one that time ended can go on. Whoever names
+            it answers for it being of the same data and settings.
         progress: called after each epoch with its number, mean loss and validation NDCG@20 (NaN without).
 
     Raises:
@@ -134,8 +135,6 @@ def train_tower(
         result.tower, result.item_vectors = run.mean_tower.cpu(), run.item_vectors()
     finally:
         torch.use_deterministic_algorithms(before)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     result.seconds = time.monotonic() - started
     return result
 

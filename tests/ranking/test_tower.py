@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from ranking.tower_settings import TowerQuestions, TowerSettings
 from ranking.windows import TrendGrid, Windows
 from tests.ranking import world
 from tests.ranking.conftest import SETTINGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def questions(seed: int) -> TowerQuestions:
@@ -92,6 +96,25 @@ def test_a_training_goes_on_from_an_earlier_one(trained: TowerResult) -> None:
         world.sequences(seed=1), world.ITEMS, 2, settings=SETTINGS, max_epochs=1, init=trained, device="cpu"
     )
     assert ndcg(warm, asked) > ndcg(fresh, asked) + 0.2
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    asked, kept = questions(seed=9), tmp_path / "tower.pt"
+
+    def train(epochs: int, checkpoint: Path | None) -> TowerResult:
+        return train_tower(
+            world.sequences(), world.ITEMS, 2, settings=SETTINGS, valid=asked, max_epochs=epochs, device="cpu",
+            checkpoint=checkpoint,
+        )  # fmt: skip
+
+    whole = train(3, None)
+    train(1, kept)
+    resumed = train(3, kept)
+    assert resumed.metric == whole.metric
+    np.testing.assert_array_equal(resumed.item_vectors, whole.item_vectors)
+    again = train(3, kept)
+    assert again.metric == whole.metric
+    np.testing.assert_array_equal(again.item_vectors, whole.item_vectors)
 
 
 def test_sampled_softmax_learns_the_order_too(monkeypatch: pytest.MonkeyPatch) -> None:
