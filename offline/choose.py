@@ -19,7 +19,7 @@ from candidate_gen.cooccurrence import BASKETS, SEQUENCES, SETS
 from candidate_gen.popularity import newcomer_mix
 from offline.blend import Lab
 from offline.fit import Known
-from offline.limits import DEPTH, choose_limits
+from offline.limits import DEPTH, SILENT, choose_limits
 from offline.metrics import hit_matrix, per_user
 from offline.pools import LIST_LENGTH
 from offline.progress import silent
@@ -42,19 +42,27 @@ NEWCOMER_HALF_LIVES_DAYS = (14.0, 30.0, 60.0)
 NEWCOMER_WEIGHTS = (0.5, 1.0, 2.0)
 TREND_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 SOURCE_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
-STEPS: tuple[Mapping[str, Any], ...] = (
-    {"target_power": 0.2},
+SEQUENCE_STEPS: tuple[Mapping[str, Any], ...] = (
+    {"neighbours": 200},
     {"target_power": 0.4},
+    {"target_power": 0.1},
+    {"source_power": 0.5},
+    {"decay": 0.8, "history": 50},
+    {"gap_power": 1.0},
+    {"window": 5},
+    {"half_life_days": 30.0, "count_half_life_days": 60.0},
+)
+BASKET_STEPS: tuple[Mapping[str, Any], ...] = (
     {"target_power": 0.8},
+    {"target_power": 0.4},
+    {"source_power": 0.4},
+    {"neighbours": 100},
+    {"basket_power": 1.0},
     {"half_life_days": 30.0, "count_half_life_days": 60.0},
     {"half_life_days": 120.0, "count_half_life_days": 180.0},
     {"half_life_days": None, "count_half_life_days": None},
-    {"basket_power": 0.0},
-    {"basket_power": 1.0},
-    {"window": 3},
-    {"source_power": 0.6},
     {"decay": 0.7, "history": 100},
-    {"neighbours": 200},
+    {"window": 2},
 )
 SET_STEPS: tuple[Mapping[str, Any], ...] = (
     {"target_power": 0.2},
@@ -69,6 +77,8 @@ WALK_STEPS: tuple[Mapping[str, Any], ...] = ({"target_power": 0.2}, {"target_pow
 OWN_HALF_LIVES_DAYS = (30.0, 90.0, 180.0, 365.0)
 OWN_TREND_POWERS = (0.0, 0.25, 0.5)
 OWN_WEIGHTS = (1.0, 2.0, 4.0, 8.0, 16.0)
+LEAST_GAIN = 0.0025
+"""A change must make the figure better by this part of it: less is chance."""
 _WHAT = "choose CF parameters"
 
 
@@ -93,18 +103,18 @@ class _Search:
     recipe: Recipe
     steps: int
     progress: Progress
-    best: float = -1.0
+    best: float = 0.0
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def move(self, labs: tuple[Lab, ...], names: tuple[str, ...]) -> None:
         """Go on with other questions, where what was best is no measure."""
-        self.labs, self.names, self.best = labs, names, -1.0
+        self.labs, self.names, self.best = labs, names, 0.0
 
     def attempt(self, what: str, recipes: Sequence[Recipe]) -> None:
         """Keep the best of the recipes, the first of equals, if it is better than what there is."""
         figures = [self._figure(recipe) for recipe in recipes]
         figure = max(figures)
-        kept = figure > self.best
+        kept = figure > self.best * (1 + LEAST_GAIN)
         if kept:
             self.best, self.recipe = figure, recipes[figures.index(figure)]
         self.log.append({"tried": what, "ndcg@20": figure, "kept": kept})
@@ -160,22 +170,24 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
         recipe = replace(recipe, generators={n: p for n, p in recipe.generators.items() if n != "random_walk"})
     sources = tuple(name for name in ("co_occurrence", "random_walk", "content") if name in recipe.generators)
     names = (*sources, "popularity")
-    starts, steps = ((SEQUENCES, BASKETS), STEPS) if ordered else ((SETS,), SET_STEPS)
-    walk_steps = WALK_STEPS if ordered else ()
     tunings = 2 * (1 + len(sources)) + (3 if world.repeats else 0)
-    search = _Search((lab,), names, recipe, len(starts) + len(steps) + len(walk_steps) + tunings, progress)
-    for params in starts:
+    search = _Search((lab,), names, recipe, 2 + len(SEQUENCE_STEPS) + len(WALK_STEPS) + tunings, progress)
+    for params in (SEQUENCES, BASKETS) if ordered else (SETS,):
         tried = search.with_params("co_occurrence", params)
         search.attempt(f"co_occurrence as {_told(params, ('unit', 'window'))}", _by_trend_weight(tried))
+    kernel = search.recipe.generators["co_occurrence"]
+    by_unit = {"event": SEQUENCE_STEPS, "session": BASKET_STEPS if ordered else SET_STEPS}
+    changes = [("co_occurrence", step) for step in by_unit[kernel.get("unit", "event")]]
+    changes += [("random_walk", step) for step in WALK_STEPS if "random_walk" in sources]
     untried = 0
-    for name, changes in (*(("co_occurrence", s) for s in steps), *(("random_walk", s) for s in walk_steps)):
-        tried = search.with_params(name, changes)
+    for name, step in changes:
+        tried = search.with_params(name, step)
         if tried.generators[name] == search.recipe.generators[name]:
             continue
         if monotonic() > ends_at:
             untried += 1
             continue
-        search.attempt(f"{name} {_told(changes)}", _by_trend_weight(tried))
+        search.attempt(f"{name} {_told(step)}", _by_trend_weight(tried))
     search.move((lab, *labs_of(*plan.train[-1:], repeats=False)), names)
     for _ in range(2):
         _weigh(search, sources)
@@ -256,11 +268,10 @@ def _choose_own_past(search: _Search) -> None:
 
 def _with_limits(lab: Lab, recipe: Recipe) -> Recipe:
     """The recipe with a pool shared out by what each generator finds; a source without say and candidates is dropped."""
-    apart = {"ann", "buy_again"}  # has no vectors yet; proposes nothing here
     ranked = {
         name: [found.rows for found in lab.candidates(recipe, name, DEPTH)]
         for name in recipe.generators
-        if name not in apart
+        if name not in SILENT and name != "ann"  # that has no vectors before the deep model is trained
     }
     chosen = choose_limits(ranked, lab.answers())
     mute = {name for name, limit in chosen.items() if not limit and not recipe.sources.get(name, {}).get("weight")}

@@ -1,6 +1,7 @@
 """How many candidates to ask of each generator: as many as pay for the room they take in the pool.
 
-Greedy: the next candidates are given to the generator that finds most with them per row that no other brings already.
+Greedy: more candidates, as many as pay best, are given to the generator that finds most with them per row that no other
+brings already.
 A pool of a given size finds more so than with any fixed share, since sources overlap differently in different data.
 """
 
@@ -15,16 +16,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from core.types import Rows
+    from core.bundle import Bundle
+    from core.types import Query, Rows
 
 POOL_ROWS = 500
 """Distinct rows of a pool, about: what a request can score in its time."""
 DEPTH = 500
 """Candidates of one generator that are looked at, at most."""
 STEP = 25
-FLOORS: Mapping[str, int] = {"content": 25}
+FLOORS: Mapping[str, int] = {"content": 25, "popularity": 25}
 """Candidates that a generator is asked for however little they found: what nobody had yet is found by its text alone,
-and a window of the past, with hardly an answer of that kind, does not show what that is worth."""
+and a window of the past, with hardly an answer of that kind, does not show what that is worth; and popularity has
+candidates where all others have none."""
+SILENT = frozenset({"buy_again"})
+"""Generators that propose nothing to the questions that limits are chosen on."""
 
 
 def choose_limits(
@@ -56,19 +61,33 @@ def choose_limits(
     inside = np.zeros(len(worth), np.bool_)
     for column, name in enumerate(names):
         inside |= rank[:, column] < limits[name]
-    while np.count_nonzero(inside) < rows * len(relevant):
-        best, best_rate, best_new = "", 0.0, inside
+    room = rows * len(relevant)
+    while np.count_nonzero(inside) < room:
+        best, best_rate, reach = 0, 0.0, 0
         for column, name in enumerate(names):
-            new = ~inside & (rank[:, column] < min(limits[name] + STEP, DEPTH))
-            added = np.count_nonzero(new)
-            rate = float(worth[new].sum()) / added if added else 0.0
-            if rate > best_rate:
-                best, best_rate, best_new = name, rate, new
-        if not best:
+            new = ~inside & (rank[:, column] < DEPTH)
+            added = np.bincount(rank[new, column], minlength=DEPTH).cumsum()[STEP - 1 :: STEP]
+            gained = np.bincount(rank[new, column], worth[new], minlength=DEPTH).cumsum()[STEP - 1 :: STEP]
+            rate = np.divide(gained, added, out=np.zeros(len(added)), where=added > 0)
+            rate[1:][np.count_nonzero(inside) + added[:-1] >= room] = 0  # the pool is full before it gets there
+            if rate.max() > best_rate:
+                best, best_rate, reach = column, float(rate.max()), STEP * (int(rate.argmax()) + 1)
+        if not reach:
             break
-        limits[best] = min(limits[best] + STEP, DEPTH)
-        inside |= best_new
+        limits[names[best]] = reach
+        inside |= rank[:, best] < reach
     return limits
+
+
+def limits_of(bundle: Bundle, asked: Sequence[Query], relevant: Sequence[Rows]) -> dict[str, int]:
+    """Limits of a bundle's generators by what they find for the questions of users with history."""
+    index = [i for i, query in enumerate(asked) if len(query.history)]
+    ranked = {
+        generator.name: [generator.generate(asked[i], DEPTH).rows for i in index]
+        for generator in bundle.generators
+        if generator.name not in SILENT
+    }
+    return choose_limits(ranked, [relevant[i] for i in index])
 
 
 def _ranks(ranked: Sequence[Sequence[Rows]], relevant: Sequence[Rows]) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
