@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from offline.fit import Known, fit
+from offline.limits import limits_of
 from offline.pools import queries as ask
 from offline.pools import questions
 from offline.questions import user_states
@@ -20,13 +21,17 @@ from ranking.ranker import RankerResult, RankerSettings, predict, train_ranker
 from ranking.ranking_data import RankingData
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from candidate_gen.registry import BuildableGenerator
+    from core.types import Query
     from offline.fit import Fitted, World
     from offline.plan import Plan, Window
     from offline.pools import Question
     from offline.progress import Progress
     from offline.recipe import Recipe
+    from offline.split import Cases
     from ranking.networks import Ensemble
     from ranking.tower import TowerResult
 
@@ -154,10 +159,10 @@ class DeepTrainer:
         }
         return Model(held_out.tower, ranker, scales, valid.features[:1000], about)
 
-    def fit(self, known: Known, tower: TowerResult) -> Fitted:
+    def fit(self, known: Known, tower: TowerResult, reuse: Mapping[str, BuildableGenerator] | None = None) -> Fitted:
         """Generators, prior and encoder at a cut."""
         encoder = self.towers.encoder(tower)
-        return fit(self._world, known, self._recipe, item_vectors=tower.item_vectors, encoder=encoder)
+        return fit(self._world, known, self._recipe, item_vectors=tower.item_vectors, encoder=encoder, reuse=reuse)
 
     def write(self, folder: Path, model: Model, tower: TowerResult, fitted: Fitted) -> dict[str, Any]:
         """Write the model's folder of a bundle; returns what the manifest says of it."""
@@ -186,8 +191,16 @@ class DeepTrainer:
                 cases = window.cases(world.log, world.targets, new_only=False).sample(MAX_CASES, self._seed)
             states = user_states(world.log, cases, fitted.bundle, world.data.event_types)
             asked = ask(fitted.bundle, cases, states, allow_repeats=repeats)
+            if before is None and not repeats:
+                fitted = self._shared_out(fitted, tower, asked, cases)
             found += questions(fitted.bundle, asked, cases, what="make training pools", progress=self._progress)
         return _Asked(fitted, tower, found)
+
+    def _shared_out(self, fitted: Fitted, tower: TowerResult, asked: Sequence[Query], cases: Cases) -> Fitted:
+        """Choose the limits again, now that there are vectors: on the first window, for this and all later cuts."""
+        limits = {**self._recipe.limits, **limits_of(fitted.bundle, asked, cases.relevant)}
+        self._recipe = replace(self._recipe, limits=limits)
+        return self.fit(fitted.known, tower, reuse=fitted.generators)
 
     def _rank(
         self, data: list[RankingData], valid: RankingData, names: tuple[str, ...], without: tuple[int, ...]

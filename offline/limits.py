@@ -64,7 +64,7 @@ def choose_limits(
     room = rows * len(relevant)
     while np.count_nonzero(inside) < room:
         best, best_rate, reach = 0, 0.0, 0
-        for column, name in enumerate(names):
+        for column in range(len(names)):
             new = ~inside & (rank[:, column] < DEPTH)
             added = np.bincount(rank[new, column], minlength=DEPTH).cumsum()[STEP - 1 :: STEP]
             gained = np.bincount(rank[new, column], worth[new], minlength=DEPTH).cumsum()[STEP - 1 :: STEP]
