@@ -65,7 +65,7 @@ def test_a_build_measures_every_rung_and_generator(built: tuple[Path, dict[str, 
     for rung in figures["rungs"].values():
         assert rung["ndcg@20"]["low"] <= rung["ndcg@20"]["mean"] <= rung["ndcg@20"]["high"]
     assert set(figures["differences"]) == {"CF - POPULARITY", "DEEP - CF"}
-    assert set(figures["generators"]) == {"co_occurrence", "ann", "content", "buy_again", "popularity", "union"}
+    assert {"co_occurrence", "ann", "content", "buy_again", "popularity", "union"} <= set(figures["generators"])
     assert figures["split"]["questions"] > 20
 
 
