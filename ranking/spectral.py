@@ -34,6 +34,7 @@ ITEM_POWER = 0.35
 _NOTHING = 1e-9
 """Directions with less than this share of the strongest one's energy are rounding errors."""
 _NARROWEST = 16
+_BATCH = 256
 _ITERATIONS = 4
 _OVERSAMPLED = 10
 
@@ -83,7 +84,7 @@ def fit_spectral(
     found = _right_vectors(normed, min(width, *normed.shape))
     metric: list[float] = []
     if valid is not None and len(valid.users):
-        figures = {w: _ndcg(found[:, :w], valid, reach) for w in _widths(width)}
+        figures = {w: _ndcg(np.ascontiguousarray(found[:, :w]), valid, reach) for w in _widths(width)}
         width = max(figures, key=lambda w: figures[w])
         metric = [figures[width]]
     vectors = np.zeros((n_items, width), np.float32)
@@ -106,12 +107,16 @@ def _widths(most: int) -> list[int]:
 
 def _ndcg(vectors: Vector, valid: TowerQuestions, reach: int) -> float:
     """Mean NDCG@20 over the whole catalogue without what the user had; the length of a user vector orders nothing."""
-    sequences, values = valid.sequences, []
-    for user, end, relevant in zip(valid.users, valid.ends, valid.relevant, strict=True):
-        start = int(sequences.ptr[user])
-        scores = vectors @ vectors[sequences.items[max(start, int(end) - reach) : end]].sum(axis=0)
-        scores[sequences.items[start:end]] = -np.inf
-        values.append(list_ndcg(scores, relevant, 20))
+    items, starts = valid.sequences.items, valid.sequences.ptr[valid.users]
+    values = []
+    for first in range(0, len(valid.users), _BATCH):
+        part = range(first, min(first + _BATCH, len(valid.users)))
+        users = np.stack(
+            [vectors[items[max(starts[i], valid.ends[i] - reach) : valid.ends[i]]].sum(axis=0) for i in part]
+        )
+        for i, scores in zip(part, users @ vectors.T, strict=True):
+            scores[items[starts[i] : valid.ends[i]]] = -np.inf
+            values.append(list_ndcg(scores, valid.relevant[i], 20))
     return float(np.mean(values))
 
 
