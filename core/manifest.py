@@ -139,7 +139,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         raw["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
-        for name in ("seen_types", "event_types", "search", "rungs", "golden"):
+        for name in {"seen_types", "event_types", "search", "rungs", "golden"} & raw.keys():
             raw[name] = tuple(raw[name])
         return Manifest(**raw)
     except (KeyError, TypeError, AttributeError) as error:

@@ -125,8 +125,9 @@ def test_what_an_interrupted_build_left_is_gone_from_the_next_draft(tmp_path: Pa
     assert list(open_draft(tmp_path, "v2").iterdir()) == []
 
 
-def test_a_bundle_from_before_there_was_a_gate_is_read(bundle: Path) -> None:
+@pytest.mark.parametrize("name", ["gate", "search"])
+def test_a_bundle_from_before_there_was_such_a_field_is_read(bundle: Path, name: str) -> None:
     raw = json.loads((bundle / "manifest.json").read_text())
-    del raw["gate"]
+    del raw[name]
     (bundle / "manifest.json").write_text(json.dumps(raw))
-    assert read_manifest(bundle).gate == {}
+    assert not getattr(read_manifest(bundle), name)
