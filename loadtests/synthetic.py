@@ -257,7 +257,9 @@ def _write_model(
     settings = TowerSettings()
     tower = UserTower(len(EVENT_TYPES), _WIDTH, blocks=settings.blocks, heads=settings.heads)
     rankers = [Ranker(len(features.names), RankerSettings().hidden) for _ in range(RankerSettings().seeds)]
-    save_model(folder, tower=tower, ensemble=Ensemble(rankers, len(features.names)), item_vectors=vectors, features=features)
+    save_model(
+        folder, tower=tower, ensemble=Ensemble(rankers, len(features.names)), item_vectors=vectors, features=features
+    )
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ def _for_newcomers(lab: Lab, trend: Mapping[str, Any], n_items: int) -> dict[str
 
 def _beginnings(sequences: Sequences, n_items: int, as_of_s: float, half_life_days: float) -> np.ndarray[Any, Any]:
     """[items] decayed weights of events in the day that begins with a user's first one, as ``Popularity`` counts them."""
-    begin = sequences.times[np.minimum(sequences.ptr[:-1], len(sequences) - 1)][sequences.users]
+    begin = sequences.times[sequences.ptr[:-1][sequences.users]]
     age_days = np.maximum(as_of_s - sequences.times, 0) / DAY_S
     weight = sequences.weights * np.exp2(-age_days / half_life_days) * (sequences.times < begin + DAY_S)
     return np.bincount(sequences.items, weight, minlength=n_items)
