@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 FILE_WIDTH = 130
 """Columns of output that goes to a file or a pipe."""
+FEW_STEPS = 50
+"""Work of at most so many steps is logged step by step where there is no terminal: epochs, trials."""
 
 console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
 errors = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
@@ -27,7 +30,10 @@ errors = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
 
 @contextmanager
 def bars(*, quiet: bool = False) -> Iterator[Told]:
-    """A progress bar per kind of work, on standard error so that ``--json`` stays clean."""
+    """A progress bar per kind of work, on standard error so that ``--json`` stays clean; lines where no terminal is."""
+    if not quiet and not errors.is_terminal:
+        yield _lines()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -44,6 +50,18 @@ def bars(*, quiet: bool = False) -> Iterator[Told]:
             progress.update(tasks[what], completed=done, total=total, note=note)
 
         yield told
+
+
+def _lines() -> Told:
+    """For log files: one line a step of work with few steps, one at the end of other work."""
+    began = time.monotonic()
+
+    def told(what: str, done: int, total: int, note: str = "") -> None:
+        if done and (done == total or total <= FEW_STEPS):
+            passed = time.monotonic() - began
+            errors.print(f"{passed:7.1f} s  {what} {done}/{total} {note}", highlight=False, markup=False)
+
+    return told
 
 
 def answer_table(answer: Answer, titles: Mapping[str, str], heading: str, elapsed_ms: float) -> Table:

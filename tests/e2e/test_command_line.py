@@ -160,3 +160,19 @@ def test_data_with_next_to_nothing_in_it_still_becomes_a_bundle(tmp_path: Path, 
     assert said in done.stderr
     assert "the ladder of this bundle ends at CF: " in done.stderr
     assert "all match their checksums" in terrace("bundle", "show", str(tmp_path / "bundles")).stdout
+
+
+def test_without_a_terminal_progress_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    from terrace.cli.output import bars
+
+    with bars() as told:
+        told("train", 1, 2, "loss 3")
+        told("train", 2, 2, "loss 2")
+        told("ask", 50, 1000)
+        told("ask", 1000, 1000)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" s  ")[1].strip() for line in lines] == [
+        "train 1/2 loss 3",
+        "train 2/2 loss 2",
+        "ask 1000/1000",
+    ]
