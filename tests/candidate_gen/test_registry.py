@@ -13,13 +13,14 @@ from candidate_gen.buy_again import BuyAgain
 from candidate_gen.content import Content
 from candidate_gen.cooccurrence import CoOccurrence
 from candidate_gen.popularity import Popularity
+from candidate_gen.random_walk import RandomWalk
 from candidate_gen.registry import generator_class
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("kind", [Ann, BuyAgain, Content, CoOccurrence, Popularity])
+@pytest.mark.parametrize("kind", [Ann, BuyAgain, Content, CoOccurrence, Popularity, RandomWalk])
 def test_every_built_in_generator_is_registered_under_its_name(kind: type) -> None:
     assert generator_class(kind.name) is kind
 
@@ -31,14 +32,14 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 def test_a_generator_of_another_distribution_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``pip install`` leaves behind: a module and metadata with an entry point."""
-    (tmp_path / "season_shop.py").write_text("class Seasonal:\n    name = 'seasonal'\n    inline = True\n")
-    metadata = tmp_path / "season_shop-1.0.dist-info"
+    (tmp_path / "weather_shop.py").write_text("class Weather:\n    name = 'weather'\n    inline = True\n")
+    metadata = tmp_path / "weather_shop-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: season-shop\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[terrace.candidate_generators]\nseasonal = season_shop:Seasonal\n")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: weather-shop\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[terrace.candidate_generators]\nweather = weather_shop:Weather\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert generator_class("seasonal").__name__ == "Seasonal"
-    with pytest.raises(LookupError, match="popularity, seasonal"):
+    assert generator_class("weather").__name__ == "Weather"
+    with pytest.raises(LookupError, match="random_walk, weather"):
         generator_class("autumnal")
 
 
