@@ -13,6 +13,7 @@ import pytest
 
 from offline.shop import generate_shop
 from terrace.cli.demo import server, store
+from terrace.cli.output import bars
 from terrace.client import Client, Event, Tier
 
 if TYPE_CHECKING:
@@ -163,8 +164,6 @@ def test_data_with_next_to_nothing_in_it_still_becomes_a_bundle(tmp_path: Path, 
 
 
 def test_without_a_terminal_progress_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    from terrace.cli.output import bars
-
     with bars() as told:
         told("train", 1, 2, "loss 3")
         told("train", 2, 2, "loss 2")
