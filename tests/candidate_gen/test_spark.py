@@ -10,9 +10,11 @@ import ibis
 import numpy as np
 import pytest
 
+from candidate_gen.buy_again import BuyAgain
 from candidate_gen.cooccurrence import BASKETS, SEQUENCES, CoOccurrence
 from candidate_gen.popularity import Popularity
-from tests.contracts.generator_world import ITEMS, make_inputs
+from candidate_gen.random_walk import RandomWalk
+from tests.contracts.generator_world import ITEMS, make_catalogue, make_inputs, make_query
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +52,20 @@ def test_popularity_is_the_same_on_spark(on_spark: BuildInputs, first_only: bool
     here, there = (Popularity.build(i, first_only=first_only).score_rows(rows) for i in (make_inputs(), on_spark))
     np.testing.assert_allclose(here, there, rtol=1e-6)
     assert here.max() > 0
+
+
+def test_what_newcomers_get_and_what_is_had_again_are_the_same_on_spark(on_spark: BuildInputs) -> None:
+    newcomer = make_query(make_catalogue())
+    lists = [Popularity.build(i, newcomer_weight=2.0).generate(newcomer, ITEMS) for i in (make_inputs(), on_spark)]
+    np.testing.assert_allclose(lists[0].scores, lists[1].scores, rtol=1e-5)
+    shares = [BuyAgain.build(inputs).share for inputs in (make_inputs(), on_spark)]
+    np.testing.assert_allclose(shares[0], shares[1], rtol=1e-5)
+
+
+def test_the_walk_is_the_same_on_spark(on_spark: BuildInputs) -> None:
+    here, there = (RandomWalk.build(inputs, max_items=9).table for inputs in (make_inputs(), on_spark))
+    for name in ("ptr", "rows", "scores"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
 
 
 @pytest.mark.parametrize(
