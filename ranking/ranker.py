@@ -84,9 +84,9 @@ class RankerResult:
 _FEWEST_QUESTIONS = 20
 """With fewer validation questions early stopping would follow noise."""
 _EPOCHS_UNWATCHED = 4
-_SHARES = (0.0, 0.25, 0.5, 1.0, 2.0)
-"""Of an anchor in the final score, each in units in which it varies within a pool as much as what was learned."""
-_LEARNED = (1.0, 0.0)
+_SHARES = (0.0, 0.25, 0.5, 1.0)
+"""Of an anchor in the final score. On a shop's orders .5 of the prior gave +.011 NDCG@20 over the prior, none +.008."""
+_LEARNED = (1.0, 0.5, 0.25, 0.0)
 _UNWATCHED_SHARE = 1.0
 
 
@@ -183,12 +183,9 @@ def train_ranker(
 def _mix(ensemble: Ensemble, valid: RankingData, inputs: Scores, anchors: tuple[int, ...]) -> float:
     """Give the ensemble the weight and shares that are best on ``valid``; what they are worth there."""
     learned = predict(ensemble, inputs)
-    spread = valid.spread(learned)
-    units = [spread / max(valid.spread(inputs[:, at]), 1e-9) for at in anchors]
     worth = {
         (weight, *shares): valid.ndcg(
-            weight * learned
-            + sum(share * unit * inputs[:, at] for share, unit, at in zip(shares, units, anchors, strict=True))
+            weight * learned + sum(share * inputs[:, at] for share, at in zip(shares, anchors, strict=True))
         )
         for weight in (_LEARNED if anchors else _LEARNED[:1])
         for shares in product(_SHARES, repeat=len(anchors))
@@ -196,8 +193,8 @@ def _mix(ensemble: Ensemble, valid: RankingData, inputs: Scores, anchors: tuple[
     }
     weight, *shares = best = max(worth, key=lambda mix: worth[mix])
     ensemble.learned.fill_(weight)
-    for share, unit, at in zip(shares, units, anchors, strict=True):
-        ensemble.shares[at] = share * unit
+    for share, at in zip(shares, anchors, strict=True):
+        ensemble.shares[at] = share
     return worth[best]
 
 

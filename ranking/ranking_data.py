@@ -98,16 +98,6 @@ class RankingData:
         each: NDArray[np.float64] = (hit * discount[: hit.shape[1]]).sum(axis=1) / ideal
         return each
 
-    def spread(self, scores: Scores) -> float:
-        """How much ``scores`` [n] vary within pools: the root of the mean square distance from a pool's mean."""
-        lengths = np.diff(self.ptr)
-        start = self.ptr[:-1][lengths > 0]
-        if not len(start):
-            return 0.0
-        mean = np.add.reduceat(scores.astype(np.float64), start) / lengths[lengths > 0]
-        distance = scores - np.repeat(mean, lengths[lengths > 0])
-        return float(np.sqrt(np.square(distance).mean()))
-
     def ndcg(self, scores: Scores, k: int = 20) -> float:
         """Mean NDCG@k."""
         return float(self.ndcg_each(scores, k).mean()) if len(self) else 0.0

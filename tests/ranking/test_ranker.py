@@ -127,22 +127,6 @@ def test_scores_are_probabilities_that_happened() -> None:
     np.testing.assert_array_equal(np.argsort(one), np.argsort(predict(network, valid.inputs()[FIRST])))
 
 
-def test_an_anchor_is_worth_the_same_in_any_unit() -> None:
-    part, valid = data(0), data(1)
-    told = replace(valid, features=np.column_stack([valid.labels, valid.features[:, 1:]]).astype(np.float32))
-    loud = replace(told, features=np.column_stack([1000 * valid.labels, valid.features[:, 1:]]).astype(np.float32))
-    one, other = (
-        train_ranker([part], each, settings=SETTINGS, max_epochs=1, anchors=(0,), without=(0,)) for each in (told, loud)
-    )
-    assert one.mixed == other.mixed
-    assert float(one.ensemble.shares[0]) == pytest.approx(1000 * float(other.ensemble.shares[0]), rel=1e-4)
-
-
-def test_spread_is_the_deviation_from_the_mean_of_the_pool() -> None:
-    part = replace(data(0, questions=1, rows=4), ptr=np.array([0, 1, 1, 4]))
-    assert part.spread(np.array([9, 1, 2, 3], np.float32)) == pytest.approx(np.sqrt((0 + 1 + 0 + 1) / 4))
-
-
 def test_with_few_validation_questions_epochs_are_fixed_and_it_is_said() -> None:
     result = train_ranker([data(0, questions=5)], data(1, questions=3), settings=SETTINGS)
     assert "3 validation questions" in result.note
