@@ -61,6 +61,14 @@ class Reason(StrEnum):
     """Raised an error."""
     INVALID_SCORES = "invalid_scores"
     """The model answered with NaN, infinity or the wrong number of scores."""
+    OVERLOADED = "overloaded"
+    """The process had too much to do to let this request climb so high."""
+    BREAKER_OPEN = "breaker_open"
+    """It failed or was slow too often of late, so that it is left alone for a while."""
+    EXERCISED = "exercised"
+    """Answered from a lower rung on purpose, so that the rung is known to work."""
+    FORCED = "forced"
+    """The caller named a lower rung."""
 
 
 class UserEvent(NamedTuple):

@@ -32,6 +32,10 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_LATE: _ClassVar[Reason]
     REASON_FAILED: _ClassVar[Reason]
     REASON_INVALID_SCORES: _ClassVar[Reason]
+    REASON_OVERLOADED: _ClassVar[Reason]
+    REASON_BREAKER_OPEN: _ClassVar[Reason]
+    REASON_EXERCISED: _ClassVar[Reason]
+    REASON_FORCED: _ClassVar[Reason]
 TIER_UNSPECIFIED: Tier
 TIER_POPULARITY: Tier
 TIER_CF: Tier
@@ -49,6 +53,10 @@ REASON_NO_TIME: Reason
 REASON_LATE: Reason
 REASON_FAILED: Reason
 REASON_INVALID_SCORES: Reason
+REASON_OVERLOADED: Reason
+REASON_BREAKER_OPEN: Reason
+REASON_EXERCISED: Reason
+REASON_FORCED: Reason
 
 class RecommendRequest(_message.Message):
     __slots__ = ("user_id", "surface", "limit", "filters", "exclude_item_ids", "recent_events", "context")

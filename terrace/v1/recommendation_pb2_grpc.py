@@ -31,8 +31,15 @@ class RecommendationServiceStub:
     Set a deadline on every call; without one the server takes its default (100 ms). The server answers inside the
     deadline from the highest tier that it reaches, and says in `AnswerInfo` which one and why not a higher one.
 
-    Errors: INVALID_ARGUMENT names the field and its bound; UNAVAILABLE while the server starts or drains (retry elsewhere);
-    DEADLINE_EXCEEDED if the deadline had passed on arrival.
+    Metadata of a call, all of it optional:
+    terrace-criticality: user (default), prefetch or batch. Under overload a user's call is answered from a lower tier; the
+    others get RESOURCE_EXHAUSTED with grpc-retry-pushback-ms -1.
+    terrace-exercise: off keeps this call out of the small share that is answered from a lower tier on purpose.
+    terrace-tier: POPULARITY, CF or DEEP; the answer comes from this tier at most, for debugging.
+
+    Errors: INVALID_ARGUMENT names the field and its bound, never the value; RESOURCE_EXHAUSTED: shed, or a message of more
+    than 256 KiB (do not retry); UNAVAILABLE while the server starts or drains (retry elsewhere); DEADLINE_EXCEEDED if the
+    deadline had passed on arrival.
     """
 
     def __init__(self, channel):
@@ -64,8 +71,15 @@ class RecommendationServiceServicer:
     Set a deadline on every call; without one the server takes its default (100 ms). The server answers inside the
     deadline from the highest tier that it reaches, and says in `AnswerInfo` which one and why not a higher one.
 
-    Errors: INVALID_ARGUMENT names the field and its bound; UNAVAILABLE while the server starts or drains (retry elsewhere);
-    DEADLINE_EXCEEDED if the deadline had passed on arrival.
+    Metadata of a call, all of it optional:
+    terrace-criticality: user (default), prefetch or batch. Under overload a user's call is answered from a lower tier; the
+    others get RESOURCE_EXHAUSTED with grpc-retry-pushback-ms -1.
+    terrace-exercise: off keeps this call out of the small share that is answered from a lower tier on purpose.
+    terrace-tier: POPULARITY, CF or DEEP; the answer comes from this tier at most, for debugging.
+
+    Errors: INVALID_ARGUMENT names the field and its bound, never the value; RESOURCE_EXHAUSTED: shed, or a message of more
+    than 256 KiB (do not retry); UNAVAILABLE while the server starts or drains (retry elsewhere); DEADLINE_EXCEEDED if the
+    deadline had passed on arrival.
     """
 
     def Recommend(self, request, context):
@@ -121,8 +135,15 @@ class RecommendationService:
     Set a deadline on every call; without one the server takes its default (100 ms). The server answers inside the
     deadline from the highest tier that it reaches, and says in `AnswerInfo` which one and why not a higher one.
 
-    Errors: INVALID_ARGUMENT names the field and its bound; UNAVAILABLE while the server starts or drains (retry elsewhere);
-    DEADLINE_EXCEEDED if the deadline had passed on arrival.
+    Metadata of a call, all of it optional:
+    terrace-criticality: user (default), prefetch or batch. Under overload a user's call is answered from a lower tier; the
+    others get RESOURCE_EXHAUSTED with grpc-retry-pushback-ms -1.
+    terrace-exercise: off keeps this call out of the small share that is answered from a lower tier on purpose.
+    terrace-tier: POPULARITY, CF or DEEP; the answer comes from this tier at most, for debugging.
+
+    Errors: INVALID_ARGUMENT names the field and its bound, never the value; RESOURCE_EXHAUSTED: shed, or a message of more
+    than 256 KiB (do not retry); UNAVAILABLE while the server starts or drains (retry elsewhere); DEADLINE_EXCEEDED if the
+    deadline had passed on arrival.
     """
 
     @staticmethod
