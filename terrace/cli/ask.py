@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import grpc
 import typer
@@ -19,12 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from terrace.client import Answer, Client
+    from terrace.messages import CallOptions
 
 Server = Annotated[str, typer.Option(help="Where the server listens, host:port.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="Items wanted.")]
 Timeout = Annotated[float, typer.Option(help="Deadline of the call in milliseconds; the answer is the best that fits.")]
 Category = Annotated[list[str], typer.Option(help="Only items of this category; may be given several times.")]
 Bundles = Annotated[Path, typer.Option(help="Folder of bundles, for the titles; without it ids are shown.")]
+Waiting = Annotated[
+    Literal["user", "prefetch", "batch"],
+    typer.Option("--criticality", help="Who waits for the answer; under overload users come first."),
+]
+Highest = Annotated[
+    Literal["POPULARITY", "CF", "DEEP"] | None,
+    typer.Option("--tier", help="Answer from this tier at most, to see what it answers."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 UNREACHABLE = 3
@@ -40,6 +49,8 @@ def recommend(
         list[str], typer.Option(help="An item this user viewed just now; changes the answer at once.")
     ] = [],  # noqa: B006
     surface: Annotated[str, typer.Option(help="Where the list is shown.")] = "default",
+    criticality: Waiting = "user",
+    tier: Highest = None,
     bundles: Bundles = Path("build/bundles"),
     as_json: AsJson = False,
 ) -> None:
@@ -59,6 +70,7 @@ def recommend(
             filters=Filters(categories=tuple(category)),
             recent_events=events,
             timeout_ms=timeout_ms,
+            **_of_the_call(criticality, tier),
         ),
         f"For user {user_id}",
         bundles,
@@ -72,6 +84,8 @@ def similar(
     limit: Limit = 10,
     timeout_ms: Timeout = 100.0,
     category: Category = [],  # noqa: B006 - typer copies it
+    criticality: Waiting = "user",
+    tier: Highest = None,
     bundles: Bundles = Path("build/bundles"),
     as_json: AsJson = False,
 ) -> None:
@@ -84,7 +98,11 @@ def similar(
     _ask(
         server,
         lambda client: client.similar_items(
-            item_id, limit=limit, filters=Filters(categories=tuple(category)), timeout_ms=timeout_ms
+            item_id,
+            limit=limit,
+            filters=Filters(categories=tuple(category)),
+            timeout_ms=timeout_ms,
+            **_of_the_call(criticality, tier),
         ),
         f"Goes with {titles_of(bundles).get(item_id, item_id)}",
         bundles,
@@ -99,6 +117,13 @@ def titles_of(bundles: Path) -> dict[str, str]:
     except BundleError:
         return {}
     return dict(zip(load_strings(folder / "catalogue" / "ids"), load_strings(folder / "titles"), strict=True))
+
+
+def _of_the_call(criticality: Waiting, tier: Highest) -> CallOptions:
+    from terrace.client import Tier
+
+    asked: CallOptions = {"criticality": criticality}
+    return asked if tier is None else {**asked, "max_tier": Tier[tier]}
 
 
 def _ask(server: str, call: Callable[[Client], Answer], heading: str, bundles: Path, *, as_json: bool) -> None:

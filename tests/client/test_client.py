@@ -50,12 +50,14 @@ class Recorder(pb_grpc.RecommendationServiceServicer):
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.left_s: list[float] = []
+        self.told: list[dict[str, str]] = []
         self.refusals = 0
         self.status = grpc.StatusCode.UNAVAILABLE
 
     async def _note(self, request: Any, context: Any) -> None:
         self.asked.append(request)
         self.left_s.append(context.time_remaining())
+        self.told.append({name: value for name, value in context.invocation_metadata() if name.startswith("terrace-")})
         if self.refusals:
             self.refusals -= 1
             await context.abort(self.status, "not now")
@@ -172,6 +174,42 @@ async def test_every_call_carries_its_own_deadline(server: tuple[Recorder, str])
     assert 1 < recorder.left_s[1] < 8
 
 
+async def test_a_call_says_who_waits_for_it_and_how_high_it_may_climb(server: tuple[Recorder, str]) -> None:
+    recorder, target = server
+    async with AsyncClient(target) as client:
+        await client.recommend("ada", criticality="prefetch", exercise=False, max_tier=Tier.CF, timeout_ms=20_000)
+        await client.similar_items("x", criticality="batch", timeout_ms=20_000)
+        await client.rank_items("ada", ["x"], max_tier=Tier.POPULARITY, timeout_ms=20_000)
+
+    assert recorder.told == [
+        {"terrace-criticality": "prefetch", "terrace-exercise": "off", "terrace-tier": "CF"},
+        {"terrace-criticality": "batch"},
+        {"terrace-tier": "POPULARITY"},
+    ]
+    assert recorder.asked[0] == pb.RecommendRequest(user_id="ada")
+
+
+async def test_what_is_the_default_is_not_sent(server: tuple[Recorder, str]) -> None:
+    recorder, target = server
+    async with AsyncClient(target) as client:
+        await client.recommend("ada", timeout_ms=20_000)
+        await client.recommend("ada", criticality="user", exercise=True, timeout_ms=20_000)
+
+    assert recorder.told == [{}, {}]
+
+
+async def test_the_blocking_client_says_the_same_of_its_calls(server: tuple[Recorder, str]) -> None:
+    recorder, target = server
+
+    def call() -> None:
+        with Client(target) as client:
+            client.recommend("ada", criticality="batch", exercise=False, max_tier=Tier.DEEP, timeout_ms=20_000)
+
+    await asyncio.to_thread(call)
+
+    assert recorder.told == [{"terrace-criticality": "batch", "terrace-exercise": "off", "terrace-tier": "DEEP"}]
+
+
 def test_no_timeout_is_in_the_service_config() -> None:
     """grpcio would let such calls expire almost two seconds early."""
     assert "timeout" not in json.dumps(module._SERVICE_CONFIG)
@@ -188,7 +226,9 @@ async def test_a_call_that_a_server_refuses_to_start_is_tried_once_more(server: 
 
 
 @pytest.mark.parametrize(
-    ("status", "attempts"), [(grpc.StatusCode.UNAVAILABLE, 2), (grpc.StatusCode.INTERNAL, 1)], ids=str
+    ("status", "attempts"),
+    [(grpc.StatusCode.UNAVAILABLE, 2), (grpc.StatusCode.RESOURCE_EXHAUSTED, 1), (grpc.StatusCode.INTERNAL, 1)],
+    ids=str,
 )
 async def test_a_call_is_never_tried_a_third_time_and_after_an_error_not_again(
     server: tuple[Recorder, str], status: grpc.StatusCode, attempts: int
