@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from candidate_gen.arrays import check, load_array, params_of, save_params
-from candidate_gen.neighbours import NeighbourTable, best_allowed, newest_distinct
+from candidate_gen.arrays import check, load_array, params_of
+from candidate_gen.neighbours import NeighbourSum, NeighbourTable, newest_distinct
 from candidate_gen.text_encoder import TfidfSvdEncoder
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from candidate_gen.registry import BuildInputs
     from candidate_gen.text_encoder import TextEncoder
     from core.catalogue import Catalogue
-    from core.types import Candidates, Query, Rows, Scores, Vector
+    from core.types import Query, Rows, Scores, Vector
 
 _VECTORS = "vectors.npy"
 _EXACT_UP_TO = 50_000
@@ -59,8 +59,8 @@ class Params:
             raise ValueError(f"content: decay is {self.decay}, it must be above 0 and at most 1")
 
 
-class Content:
-    """Content neighbours of the user's newest items; scores are shares of the best sum of cosines of the same answer.
+class Content(NeighbourSum[Params]):
+    """What reads like the user's newest items: neighbours by cosine.
 
     Args:
         table: neighbours of each item by cosine.
@@ -69,10 +69,11 @@ class Content:
     """
 
     name = "content"
-    inline = True
+    kind = Params
 
     def __init__(self, table: NeighbourTable, vectors: NDArray[np.float16], params: Params) -> None:
-        self.table, self.vectors, self.params = table, vectors, params
+        super().__init__(table, params)
+        self.vectors = vectors
 
     @classmethod
     def build(cls, inputs: BuildInputs, *, encoder: TextEncoder | None = None, **params: Any) -> Self:
@@ -93,17 +94,9 @@ class Content:
         vectors = (encoder or TfidfSvdEncoder(chosen.dims)).encode(inputs.texts)
         return cls(_neighbours(vectors, chosen.neighbours), vectors.astype(np.float16), chosen)
 
-    def generate(self, query: Query, limit: int) -> Candidates:
-        """The items most like the history, of those that the query allows."""
-        history, weights = self._newest(query)
-        rows, scores = self.table.sum(history, weights)
-        if len(rows):
-            scores /= scores.max()
-        return best_allowed(self.name, query, rows, scores, limit)
-
     def similarity(self, query: Query, rows: Rows) -> Scores:
         """[n] cosine of each row with the history, recent items first; 0 where either has no content."""
-        history, weights = self._newest(query)
+        history, weights = self.newest(query)
         profile = weights @ self.vectors[history].astype(np.float32)
         length = float(np.linalg.norm(profile))
         if length < _LEAST:
@@ -111,20 +104,16 @@ class Content:
         cosine: Scores = self.vectors[rows].astype(np.float32) @ (profile / np.float32(length))
         return cosine
 
-    def neighbours(self, row: int) -> tuple[Rows, Scores]:
-        """Items that read like one item, best first, and their cosines."""
-        return self.table.of(row)
-
-    def _newest(self, query: Query) -> tuple[Rows, Scores]:
+    def newest(self, query: Query) -> tuple[Rows, Scores]:
+        """The newest distinct items [h], each next one counting less."""
         positions = newest_distinct(query.history, self.params.history)
         weights = np.float32(self.params.decay) ** np.arange(len(positions), dtype=np.float32)
         return query.history[positions], weights
 
     def save(self, folder: Path) -> None:
         """Write the table, the vectors and the parameters."""
-        self.table.save(folder)
+        super().save(folder)
         np.save(folder / _VECTORS, self.vectors)
-        save_params(folder, asdict(self.params))
 
     @classmethod
     def load(cls, folder: Path, catalogue: Catalogue) -> Self:

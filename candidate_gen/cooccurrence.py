@@ -18,15 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from candidate_gen.arrays import params_of, save_params
-from candidate_gen.neighbours import NeighbourTable, best_allowed, newest_distinct
+from candidate_gen.neighbours import NeighbourSum, NeighbourTable, newest_distinct
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from candidate_gen.registry import BuildInputs
-    from core.catalogue import Catalogue
-    from core.types import Candidates, Query, Rows, Scores
+    from core.types import Query, Rows, Scores
 
 
 @dataclass(frozen=True)
@@ -150,15 +146,11 @@ SETS: dict[str, Any] = BASKETS | {
 """Parameters for what each user has, without any order or time: one basket a user."""
 
 
-class CoOccurrence:
-    """Neighbours of the user's newest items. Scores are shares of the best score of the same answer."""
+class CoOccurrence(NeighbourSum[Params]):
+    """What goes best with the user's newest items."""
 
     name = "co_occurrence"
-    inline = True
-
-    def __init__(self, table: NeighbourTable, params: Params) -> None:
-        self.table, self.params = table, params
-        self._fading = np.float32(params.decay)
+    kind = Params
 
     @classmethod
     def build(cls, inputs: BuildInputs, **params: Any) -> Self:
@@ -175,41 +167,14 @@ class CoOccurrence:
         chosen = Params(**params)
         from candidate_gen.transitions import nearest
 
-        source, target, weight = nearest(inputs, chosen)
-        return cls(NeighbourTable.of_pairs(len(inputs.catalogue), source, target, weight), chosen)
+        return cls(NeighbourTable.of_pairs(len(inputs.catalogue), *nearest(inputs, chosen)), chosen)
 
-    def generate(self, query: Query, limit: int) -> Candidates:
-        """The items that go best with the history, of those that the query allows."""
-        history, weights = self._newest(query)
-        rows, scores = self.table.sum(history, weights)
-        if len(rows):
-            scores /= scores.max()
-        return best_allowed(self.name, query, rows, scores, limit)
-
-    def neighbours(self, row: int) -> tuple[Rows, Scores]:
-        """Items that go with one item, best first, and their weights."""
-        return self.table.of(row)
-
-    def _newest(self, query: Query) -> tuple[Rows, Scores]:
-        """The newest distinct items of the history [h] and what each counts."""
+    def newest(self, query: Query) -> tuple[Rows, Scores]:
+        """The newest distinct items [h], each next basket counting less."""
         kept = newest_distinct(query.history, self.params.history)
         if self.params.unit == "event":
             back = kept
         else:
             pause = np.diff(query.history_age_s, prepend=query.history_age_s[:1]) > self.params.session_gap_s
             back = pause.cumsum()[kept]
-        return query.history[kept], self._fading ** back.astype(np.float32)
-
-    def save(self, folder: Path) -> None:
-        """Write the table and the parameters."""
-        self.table.save(folder)
-        save_params(folder, asdict(self.params))
-
-    @classmethod
-    def load(cls, folder: Path, catalogue: Catalogue) -> Self:
-        """Map what ``save`` wrote into memory.
-
-        Raises:
-            BundleError: a file is missing, damaged or of another catalogue.
-        """
-        return cls(NeighbourTable.load(folder, len(catalogue)), params_of(Params, folder))
+        return query.history[kept], np.float32(self.params.decay) ** back.astype(np.float32)

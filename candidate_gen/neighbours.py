@@ -1,26 +1,31 @@
 """For every item its nearest other items, and the sum of those lists over a user's history.
 
-How near is the business of whoever builds the table (``cooccurrence``, ``content``); here is only how it
-lies on disk and how it is read in a request.
+How near is the business of whoever builds the table (``cooccurrence``, ``random_walk``, ``content``); here is only how
+it lies on disk and how it is read in a request.
 """
 
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
-from candidate_gen.arrays import check, load_array
+from candidate_gen.arrays import check, load_array, params_of, save_params
 from core.types import NO_ROWS, Candidates
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from _typeshed import DataclassInstance
     from numpy.typing import NDArray
 
+    from core.catalogue import Catalogue
     from core.types import Query, Rows, Scores
+
+P = TypeVar("P", bound="DataclassInstance")
 
 _PTR, _ROWS, _SCORES = "neighbour_ptr.npy", "neighbour_rows.npy", "neighbour_scores.npy"
 _FIRST_LOOK = 2
@@ -113,6 +118,57 @@ class NeighbourTable:
         scores = load_array(folder / _SCORES, np.float32, (int(ptr[-1]),))
         check(bool(np.isfinite(scores).all()), folder / _SCORES, "it has scores that are not finite")
         return cls(ptr, rows, scores)
+
+
+class NeighbourSum(Generic[P]):
+    """A generator that sums the neighbours of the newest items of a history.
+
+    A class of this kind says how its table is built and what each item of a history counts. Scores are shares of the
+    best score of the same answer.
+
+    Attributes:
+        kind: class of the parameters.
+
+    Args:
+        table: neighbours of each item.
+        params: what the table was built with, and how a history is read.
+    """
+
+    name: str
+    inline = True
+    kind: ClassVar[type[Any]]
+
+    def __init__(self, table: NeighbourTable, params: P) -> None:
+        self.table, self.params = table, params
+
+    def newest(self, query: Query) -> tuple[Rows, Scores]:
+        """The distinct items of the history that are summed over [h], and what each counts."""
+        raise NotImplementedError
+
+    def generate(self, query: Query, limit: int) -> Candidates:
+        """The items nearest to the history, of those that the query allows."""
+        rows, scores = self.table.sum(*self.newest(query))
+        if len(rows):
+            scores /= scores.max()
+        return best_allowed(self.name, query, rows, scores, limit)
+
+    def neighbours(self, row: int) -> tuple[Rows, Scores]:
+        """Items nearest to one item, best first, and how near they are."""
+        return self.table.of(row)
+
+    def save(self, folder: Path) -> None:
+        """Write the table and the parameters."""
+        self.table.save(folder)
+        save_params(folder, asdict(self.params))
+
+    @classmethod
+    def load(cls, folder: Path, catalogue: Catalogue) -> Self:
+        """Map what ``save`` wrote into memory.
+
+        Raises:
+            BundleError: a file is missing, damaged or of another catalogue.
+        """
+        return cls(NeighbourTable.load(folder, len(catalogue)), params_of(cls.kind, folder))
 
 
 def newest_distinct(history: Rows, count: int) -> NDArray[np.intp]:

@@ -12,23 +12,19 @@ finds what a kernel of baskets or of next steps, made to look at the latest, has
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from candidate_gen.arrays import params_of, save_params
-from candidate_gen.neighbours import NeighbourTable, best_allowed, newest_distinct
+from candidate_gen.neighbours import NeighbourSum, NeighbourTable, newest_distinct
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import ibis
     from numpy.typing import NDArray
 
     from candidate_gen.registry import BuildInputs
-    from core.catalogue import Catalogue
-    from core.types import Candidates, Query, Rows, Scores
+    from core.types import Query, Rows, Scores
 
 _PATHS_PER_BLOCK = 16_000_000
 """Walks from item to item that are counted at one time: about 300 MB."""
@@ -70,14 +66,11 @@ class Params:
                 raise ValueError(f"random_walk: {name} is {getattr(self, name)}, it must be at least 1")
 
 
-class RandomWalk:
-    """Neighbours of the user's newest items. Scores are shares of the best score of the same answer."""
+class RandomWalk(NeighbourSum[Params]):
+    """Where most walks from the user's newest items end."""
 
     name = "random_walk"
-    inline = True
-
-    def __init__(self, table: NeighbourTable, params: Params) -> None:
-        self.table, self.params = table, params
+    kind = Params
 
     @classmethod
     def build(cls, inputs: BuildInputs, **params: Any) -> Self:
@@ -92,35 +85,13 @@ class RandomWalk:
             ValueError: a parameter is out of range.
         """
         chosen = Params(**params)
-        people, items = _entries(inputs, chosen.max_items)
-        source, target, weight = _nearest(people, items, len(inputs.catalogue), chosen)
-        return cls(NeighbourTable.of_pairs(len(inputs.catalogue), source, target, weight), chosen)
+        pairs = _nearest(*_entries(inputs, chosen.max_items), len(inputs.catalogue), chosen)
+        return cls(NeighbourTable.of_pairs(len(inputs.catalogue), *pairs), chosen)
 
-    def generate(self, query: Query, limit: int) -> Candidates:
-        """The items most walks from the history end at, of those that the query allows."""
+    def newest(self, query: Query) -> tuple[Rows, Scores]:
+        """The newest distinct items [h], all alike."""
         history = query.history[newest_distinct(query.history, self.params.history)]
-        rows, scores = self.table.sum(history, np.ones(len(history), np.float32))
-        if len(rows):
-            scores /= scores.max()
-        return best_allowed(self.name, query, rows, scores, limit)
-
-    def neighbours(self, row: int) -> tuple[Rows, Scores]:
-        """Items that most walks from one item end at, best first, and their weights."""
-        return self.table.of(row)
-
-    def save(self, folder: Path) -> None:
-        """Write the table and the parameters."""
-        self.table.save(folder)
-        save_params(folder, asdict(self.params))
-
-    @classmethod
-    def load(cls, folder: Path, catalogue: Catalogue) -> Self:
-        """Map what ``save`` wrote into memory.
-
-        Raises:
-            BundleError: a file is missing, damaged or of another catalogue.
-        """
-        return cls(NeighbourTable.load(folder, len(catalogue)), params_of(Params, folder))
+        return history, np.ones(len(history), np.float32)
 
 
 def _entries(inputs: BuildInputs, max_items: int) -> tuple[NDArray[np.int32], Rows]:

@@ -217,14 +217,14 @@ def test_with_baskets_what_was_bought_together_lies_equally_far_back() -> None:
     """Ages of 1, 2 and 90 minutes: two baskets."""
     built = CoOccurrence.build(make_inputs(), **(BASKETS | {"decay": 0.5}))
     query = make_query(make_catalogue(), [4, 6, 9], ages_s=[60, 120, 5400])
-    history, weights = built._newest(query)
+    history, weights = built.newest(query)
     assert history.tolist() == [4, 6, 9]
     assert weights.tolist() == [1.0, 1.0, 0.5]
 
 
 def test_only_the_newest_distinct_items_are_looked_at() -> None:
     built = CoOccurrence.build(make_inputs(), history=2)
-    history, _ = built._newest(make_query(make_catalogue(), [4, 4, 6, 9]))
+    history, _ = built.newest(make_query(make_catalogue(), [4, 4, 6, 9]))
     assert history.tolist() == [4, 6]
 
 
