@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candidate_gen.merge import merge
+from candidate_gen.merge import is_sound, merge
 from core.catalogue import Filters
 from core.types import Candidates, Pool, Query, Scores
 from tests.contracts.generator_world import make_catalogue, make_query
@@ -129,3 +131,86 @@ def test_a_row_is_scored_by_every_source_that_knows_it_whoever_proposed_it(
             filled = known.get(source, {}).get(row, np.nan) if source in proposed and np.isnan(alone) else alone
             np.testing.assert_equal(float(pool.source_scores[i, column]), float(np.float32(filled)))
             np.testing.assert_equal(float(again.source_scores[i, column]), float(np.float32(alone)))
+
+
+def arrays(rows: Any, scores: Any, kind: Any = np.int32) -> tuple[Any, Any]:
+    return np.array(rows, kind), np.array(scores, np.float32)
+
+
+FAULTS = {
+    "a row after the last": arrays([2, 30], [1, 2]),
+    "a row below zero": arrays([2, -1], [1, 2]),
+    "the least row there can be": arrays([-(2**31)], [1]),
+    "rows of another type": arrays([2, 3], [1, 2], np.int64),
+    "rows that are no whole numbers": arrays([2, 3], [1, 2], np.float32),
+    "more rows than scores": arrays([2, 3, 5], [1, 2]),
+    "one score for all rows": arrays([2, 3], [1]),
+    "a table instead of a list": arrays([[2, 3]], [[1, 2]]),
+    "scores that are words": (np.array([2, 3], np.int32), np.array(["high", "low"])),
+    "lists instead of arrays": ([2, 3], [1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["proposed", "known"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_source_that_breaks_its_promise_is_left_out_and_leaves_no_traces(
+    fault: tuple[Any, Any], caplog: pytest.LogCaptureFixture, *, known: bool
+) -> None:
+    """The pool is the others', in this merge and in the next."""
+    caplog.set_level(logging.CRITICAL)
+    query, prior = make_query(CATALOGUE), ByTable([0.0] * 30)
+    good = replace(candidates("near", {1: 1.0, 6: 2.0}), known=arrays([1, 2, 6], [1, 3, 2]))
+    broken = replace(candidates("trend", {5: 9.0}), known=fault) if known else Candidates("trend", *fault)
+    assert not is_sound(broken, 30)
+    expected = merge([good], query, SOURCES, prior)
+    whole = candidates("again", dict.fromkeys(range(20), 4.0))
+    for order in ([good, broken], [broken, good]):
+        found = merge(order, query, SOURCES, prior)
+        np.testing.assert_array_equal(expected.rows, found.rows)
+        np.testing.assert_array_equal(expected.source_scores, found.source_scores)
+        after = merge([whole, candidates("trend", {7: 1.0})], query, SOURCES, prior)
+        assert np.isfinite(after.source_scores).sum() == len(after) + 1
+
+
+def test_a_larger_catalogue_before_does_not_widen_what_a_row_may_be(caplog: pytest.LogCaptureFixture) -> None:
+    """The scratch array is as long as the largest catalogue of the thread."""
+    caplog.set_level(logging.CRITICAL)
+    prior = ByTable([0.0] * 60)
+    merge([candidates("near", {50: 1.0})], make_query(make_catalogue(60)), SOURCES, prior)
+    beyond = replace(candidates("near", {5: 1.0}), known=arrays([5, 50], [1, 7]))
+    assert not len(merge([beyond], make_query(CATALOGUE), SOURCES, prior))
+
+
+def test_the_source_that_is_left_out_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    merge([Candidates("trend", *arrays([99], [1]))], make_query(CATALOGUE), SOURCES, ByTable([0.0] * 30))
+    assert "['trend']" in caplog.text
+
+
+@given(scores=st.lists(st.sampled_from([np.nan, np.inf, -np.inf, 1.5]), min_size=1, max_size=8))
+def test_a_score_that_is_not_finite_is_no_opinion(scores: list[float]) -> None:
+    odd = Candidates("near", *arrays(range(len(scores)), scores))
+    assert is_sound(odd, 30)
+    pool = merge([odd, candidates("trend", {0: 1.0})], make_query(CATALOGUE), SOURCES, ByTable([1.0] * 30))
+    assert pool.rows.tolist() == [row for row in range(len(scores)) if row != 4]
+    expected = [1.5 if scores[row] == 1.5 else np.nan for row in pool.rows.tolist()]
+    np.testing.assert_array_equal(np.array(expected, np.float32), pool.source_scores[:, 0])
+
+
+def test_a_row_that_is_given_twice_is_one_row_with_the_last_score() -> None:
+    twice = Candidates("near", *arrays([6, 2, 6], [3, 2, 1]))
+    pool = merge([twice], make_query(CATALOGUE), SOURCES, ByTable([0.0] * 30))
+    assert pool.rows.tolist() == [2, 6]
+    assert pool.source_scores[:, 0].tolist() == [2, 1]
+
+
+def test_an_error_that_no_source_is_to_blame_for_is_raised() -> None:
+    """After it the scratch array is as it was."""
+    with pytest.raises(IndexError):
+        merge([candidates("near", {9: 1.0})], make_query(CATALOGUE), SOURCES, ByTable([0.0]))
+    pool = merge(
+        [candidates("near", {3: 1.0}), candidates("trend", {9: 1.0})],
+        make_query(CATALOGUE),
+        SOURCES,
+        ByTable([0.0] * 30),
+    )
+    assert np.isnan(pool.source_scores).sum() == 4
