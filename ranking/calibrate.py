@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 if TYPE_CHECKING:
     from core.types import Scores
@@ -32,20 +31,19 @@ class Calibration:
     bins: tuple[tuple[float, float, int], ...]
 
 
-def calibrate(ensemble: Ensemble, data: RankingData, inputs: Scores, context: tuple[int, ...]) -> Calibration:
+def calibrate(
+    ensemble: Ensemble, order: Scores, data: RankingData, inputs: Scores, context: tuple[int, ...]
+) -> Calibration:
     """Fit slope, offset and context weights of the ensemble by logistic regression (Platt 1999) on all rows of pools.
 
     Args:
         ensemble: gets the calibration; its order stays, so a slope that is not positive is not taken over.
+        order: [n] what it orders the rows of ``data`` by.
         data: questions that were not trained on.
         inputs: ``data.inputs()``.
         context: inputs that are the same for all rows of a question.
     """
-    with torch.no_grad():
-        order = np.concatenate(
-            [ensemble.order(torch.from_numpy(inputs[i : i + 65536])).numpy() for i in range(0, len(inputs), 65536)]
-        ).astype(np.float64)
-    columns = np.column_stack([order, inputs[:, list(context)].astype(np.float64)])
+    columns = np.column_stack([order, inputs[:, list(context)]]).astype(np.float64)
     mean, deviation = columns.mean(axis=0), columns.std(axis=0)
     scale = np.where(deviation > 1e-9, 1 / np.maximum(deviation, 1e-9), 0)
     design = np.column_stack([(columns - mean) * scale, np.ones(len(columns))])

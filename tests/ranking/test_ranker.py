@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
+from ranking.calibrate import Calibration, calibrate
 from ranking.networks import Ensemble, Ranker, interactions
 from ranking.ranker import RankerSettings, predict, train_ranker
 from ranking.ranking_data import RankingData
@@ -160,3 +161,21 @@ def test_answers_outside_the_pool_count_as_missed() -> None:
     perfect = replace(part, labels=np.array([1, 0, 0], np.float32), relevant=np.array([2]))
     ideal = 1 + 1 / np.log2(3)
     assert perfect.ndcg(np.array([3, 2, 1], np.float32)) == pytest.approx(1 / ideal)
+
+
+@pytest.mark.parametrize("anchors", [(), (0,), (0, 2)])
+def test_the_calibration_is_fitted_on_the_order_that_is_served(
+    anchors: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the search for shares added up is what the network computes, to the last bit."""
+    fitted_on: list[Scores] = []
+
+    def watch(ensemble: Ensemble, order: Scores, *rest: Any) -> Calibration:
+        fitted_on.append(order)
+        return calibrate(ensemble, order, *rest)
+
+    monkeypatch.setattr("ranking.ranker.calibrate", watch)
+    valid = data(1)
+    result = train_ranker([data(0)], valid, settings=SETTINGS, max_epochs=4, anchors=anchors)
+    np.testing.assert_array_equal(predict(result.ensemble, valid.inputs()), fitted_on[0])
+    assert fitted_on[0].dtype == np.float32
