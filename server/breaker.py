@@ -186,7 +186,7 @@ class Breaker:
                 if failed:
                     self._failures[self._bucket] += 1
                     self._failed += 1
-                opens = self._failed and self._too_many()
+                opens = self._failed > 0 and self._too_many()
             if opens:
                 self._open(now_s)
         if opens:

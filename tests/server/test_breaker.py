@@ -138,6 +138,15 @@ def test_outcomes_of_the_whole_window_count_together(clock: Clock) -> None:
     assert breaker.state is OPEN
 
 
+def test_an_outcome_is_forgotten_with_the_bucket_that_it_fell_in_after_a_pause_too(clock: Clock) -> None:
+    breaker = make(clock)
+    clock.now_s += 1.875
+    calls(breaker, FAILURE, 10)
+    clock.now_s += 9.125
+    calls(breaker, FAILURE, 10)
+    assert breaker.state is CLOSED
+
+
 @pytest.mark.parametrize("idle_s", [10.0, 25.5, 1e9])
 def test_nothing_is_left_after_an_idle_window(clock: Clock, idle_s: float) -> None:
     breaker = make(clock)
@@ -232,6 +241,22 @@ def test_a_neutral_probe_gives_its_permit_back_and_counts_nothing(clock: Clock) 
     assert breaker.state is HALF_OPEN
     calls(breaker, SUCCESS)
     assert breaker.state is CLOSED
+
+
+def test_who_asks_while_another_thread_closes_it_is_let_through(clock: Clock) -> None:
+    breaker = opened(clock, probes=1)
+    clock.now_s += 1.0
+    probe = breaker.permit()
+
+    def close_meanwhile() -> float:
+        breaker._clock = clock
+        breaker.ended(probe, SUCCESS)
+        return clock.now_s
+
+    breaker._clock = close_meanwhile
+    calls(breaker, SUCCESS, 20)
+    assert breaker.state is CLOSED
+    assert breaker._total == 20
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
