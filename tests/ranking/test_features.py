@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from core.manifest import BundleError
 from core.types import Pool
 from ranking.features import HALF_LIVES_DAYS, Features, SourceScale, fit_scales
-from ranking.sequences import TREND_FLOOR
+from ranking.sequences import TREND_FLOOR, Sequences
 from tests.ranking import world
 
 if TYPE_CHECKING:
@@ -57,13 +58,13 @@ def test_trends_are_relative_sums_of_halving_weights(half_life: float | None, fi
     np.testing.assert_allclose(found, [expected[r] for r in pool.rows], rtol=1e-4, atol=1e-5)
 
 
-def test_source_scores_are_logarithms_where_all_are_positive_and_the_least_where_not_proposed() -> None:
+def test_source_scores_are_logarithms_where_all_are_positive_and_the_least_where_there_is_none() -> None:
     pool = world.pool()
     for row, scores in zip(named(world.query(HISTORY), pool), pool.source_scores.tolist(), strict=True):
         for source, score in zip(world.SOURCES, scores, strict=True):
             scale = SCALES[source]
             assert scale.logarithm == (source != "ann")
-            assert row[f"proposed_{source}"] == (not math.isnan(score))
+            assert row[f"known_{source}"] == (not math.isnan(score))
             expected = scale.low
             if not math.isnan(score):
                 value = math.log(score) if scale.logarithm else score
@@ -113,6 +114,27 @@ def test_age_counts_from_the_earlier_of_first_event_and_creation() -> None:
         assert row["item_age"] == pytest.approx(math.log1p(max(world.AS_OF_S - born, 0) / world.DAY), rel=1e-5)
 
 
+def test_what_is_created_later_than_now_has_no_known_age() -> None:
+    """A date still to come is a plan; an event before it says when the item really was there."""
+    rows = np.arange(world.ITEMS)
+    later = np.where(rows % 2 == 0, world.AS_OF_S + 10 * world.DAY * (1 + rows), world.AS_OF_S - 10 * world.DAY)
+    catalogue = replace(world.CATALOGUE, created_at=later.astype(np.int64))
+    met = [0, 3]
+    sequences = Sequences(
+        ptr=np.array([0, 2]),
+        items=np.array(met, np.int32),
+        types=np.ones(2, np.int8),
+        weights=np.ones(2, np.float32),
+        times=np.array([world.AS_OF_S - 20 * world.DAY, world.AS_OF_S - 5 * world.DAY]),
+    )
+    features = Features.build(sequences, catalogue, as_of_s=world.AS_OF_S, scales=SCALES)
+    found = features.compute(world.query([]), world.pool(list(range(world.ITEMS))))
+    known, age = (found[:, features.names.index(name)] for name in ("item_age_known", "item_age"))
+    assert known.tolist() == [float(row in met or row % 2 == 1) for row in rows]
+    days = [20 if row == 0 else 10 if row % 2 else 0 for row in rows]
+    np.testing.assert_allclose(age, np.log1p(days), rtol=1e-5)
+
+
 def test_the_history_itself_is_described() -> None:
     row = named(world.query(HISTORY), world.pool())[0]
     assert row["history_length"] == pytest.approx(math.log1p(5))
@@ -150,7 +172,7 @@ def test_a_row_does_not_depend_on_its_neighbours(order: list[int], cut: int) -> 
     np.testing.assert_allclose(np.concatenate(parts), expected, rtol=0, atol=1e-6)
 
 
-def test_a_source_that_never_proposed_anything_is_harmless() -> None:
+def test_a_source_that_never_knew_anything_is_harmless() -> None:
     scale = SourceScale.fit(np.full(3, np.nan, np.float32))
     assert (scale.low, scale.high) == (0.0, 0.0)
 
