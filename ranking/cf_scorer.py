@@ -5,8 +5,8 @@ A weighted sum of logarithms, one per source and one for the trend of the row:
     score(row) = trend_weight * log(trend(row) / max trend + trend_epsilon)
                + sum over sources of weight * log(source score / scale + epsilon) - log(epsilon)
 
-so a row that a source did not propose gets nothing from that source, and a row that it proposed with
-a small score next to nothing. A product of evidence (a sum of logarithms) was held against a sum and
+so a row that a source has no opinion of gets nothing from that source, and a row that it gives a small
+score next to nothing. A product of evidence (a sum of logarithms) was held against a sum and
 won on order data, where the trend multiplies what goes together.
 """
 

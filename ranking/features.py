@@ -60,7 +60,7 @@ class SourceScale:
     Attributes:
         logarithm: the scores were all positive and are looked at by their logarithm.
 
-        low: least feature value of a proposed row, and the value of a row that was not proposed.
+        low: least feature value of a row that the source knows, and the value of a row that it has no opinion of.
 
         high: largest feature value.
     """
@@ -71,12 +71,12 @@ class SourceScale:
 
     @classmethod
     def fit(cls, scores: Scores) -> Self:
-        """Measure scores [n] of one source; NaN = not proposed."""
-        proposed = scores[np.isfinite(scores)].astype(np.float64)
-        if not len(proposed):
+        """Measure scores [n] of one source; NaN = it has no opinion."""
+        known = scores[np.isfinite(scores)].astype(np.float64)
+        if not len(known):
             return cls(logarithm=False, low=0.0, high=0.0)
-        logarithm = bool((proposed > 0).all())
-        low, high = np.quantile(np.log(proposed) if logarithm else proposed, (0.001, 0.999))
+        logarithm = bool((known > 0).all())
+        low, high = np.quantile(np.log(known) if logarithm else known, (0.001, 0.999))
         return cls(logarithm, float(low), float(high))
 
 
@@ -103,7 +103,7 @@ class Features:
         self.scales = scales
         self.names: tuple[str, ...] = (
             *(f"score_{source}" for source in scales),
-            *(f"proposed_{source}" for source in scales),
+            *(f"known_{source}" for source in scales),
             *_ITEM_FEATURES,
             *QUERY_FEATURES,
             *_CROSS_FEATURES,

@@ -53,7 +53,7 @@ def _group(name: str) -> str:
 
 _GROUPS = (
     ("score_", "sources"),
-    ("proposed_", "sources"),
+    ("known_", "sources"),
     ("prior", "prior"),
     ("trend_", "trend"),
     ("first_trend_", "trend"),

@@ -27,7 +27,8 @@ TOWER = "user_tower.onnx"
 RANKER = "ranker.onnx"
 FEATURES = "features"
 DESCRIPTION = "model.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of the model's folder; 2: names of the features that say which source knows a row."""
 
 _FATAL_ONLY = 4
 

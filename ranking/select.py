@@ -23,7 +23,7 @@ class Selection(NamedTuple):
 
         scores: [k] NaN = the answering rung did not score the row.
 
-        proposed: [k] bit i set = source i of the pool proposed the row; 0 = filled in by popularity.
+        proposed: [k] bit i set = source i of the pool speaks for the row; 0 = filled in by popularity.
     """
 
     rows: Rows

@@ -63,7 +63,7 @@ class Section:
 
 def nice(name: str) -> str:
     """A generator or feature as people say it: ``score_ann`` -> ``score of nearest vectors``."""
-    for prefix, said in (("score_", "score of"), ("proposed_", "proposed by")):
+    for prefix, said in (("score_", "score of"), ("known_", "known to")):
         if name.startswith(prefix):
             return f"{said} {nice(name.removeprefix(prefix))}"
     return NAMES.get(name, name if name.isupper() else name.replace("_", " "))

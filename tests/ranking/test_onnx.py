@@ -127,6 +127,12 @@ def test_the_folder_holds_nothing_that_needs_pickle(folder: Path) -> None:
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {".npy", ".onnx", ".json"}
 
 
+def test_a_model_of_an_older_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text('{"format_version": 1}')
+    with pytest.raises(BundleError, match="format_version is 1, this program reads 2"):
+        load_model(tmp_path, world.ITEMS)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("model.json", b"{"), ("item_vectors.npy", b""), ("user_tower.onnx", b"\x08\x01"), ("ranker.onnx", None)],

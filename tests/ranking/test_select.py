@@ -48,7 +48,7 @@ def test_equal_scores_keep_the_order_of_the_pool() -> None:
     assert chosen.rows.tolist() == [9, 2, 31]
 
 
-def test_bits_say_who_proposed() -> None:
+def test_bits_say_who_speaks_for_a_row() -> None:
     sources = [[NAN, 0.0], [0.5, NAN], [1.0, 1.0], [NAN, NAN]]
     chosen = select(query(4), pool([1, 2, 3, 4], sources), np.arange(4, 0, -1).astype(np.float32), BUNDLE.popularity)
 
