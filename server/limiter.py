@@ -84,15 +84,15 @@ class Vegas:
             dropped: our own deadline cut it off. Calls whose caller went away are not to be told.
         """
         now_s = self._clock()
-        self._opened_s = self._opened_s if self._in_flight else now_s
+        if not self._in_flight:
+            self._opened_s = now_s
         self._in_flight.append(in_flight)
         if dropped:
             self._dropped = True
         else:
             self._rtts_s.append(rtt_s)
         if len(self._in_flight) >= self._min_samples and now_s - self._opened_s >= self._window_s:
-            wanted = min(max(self._wanted(), self._lowest), self._highest)
-            self.limit += self._smoothing * (wanted - self.limit)
+            self.limit += self._smoothing * (min(max(self._wanted(), self._lowest), self._highest) - self.limit)
             self._rtts_s, self._in_flight, self._dropped = [], [], False
 
     def _wanted(self) -> float:
