@@ -1,10 +1,9 @@
 """Items near the user in the space of learned vectors: an HNSW index (Malkov and Yashunin 2018) over the item vectors.
 
-Largest inner product is no distance: over raw vectors of unequal length the graph leads astray (recall at 300 of .55
-and .34 on two factorisations of real check-ins). A further coordinate sqrt(max(cap ** 2 - length ** 2, 0)), 0 in the query,
-brings items to equal length without changing any product (Bachrach et al. 2014). With the longest item as cap that
-coordinate is nearly all there is; with a high quantile of the lengths recall became .92 and .84 at the same cost. Only
-items without any structure, equal in all directions, are better off without (quantile 0).
+Largest inner product is no distance: over raw vectors of unequal length the graph leads astray. A further coordinate
+sqrt(max(cap ** 2 - length ** 2, 0)), 0 in the query, brings items to equal length without changing any product (Bachrach
+et al. 2014). With the longest item as cap that coordinate is nearly all there is, so the cap is a high quantile of the
+lengths. Only items without any structure, equal in all directions, are better off without (quantile 0).
 
 hnswlib trusts its caller: it accepts queries of the wrong width, NaN, and index files of another space, and does not
 save ``ef``. Everything it does not check is checked here.

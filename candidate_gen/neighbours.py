@@ -83,7 +83,7 @@ class NeighbourTable:
         value = self.scores[at]
         value *= np.repeat(weights, count)
         slot = self._slots()
-        wide = rows.astype(np.intp)  # indexing by int32 takes twice as long
+        wide = rows.astype(np.intp)  # indexing by int32 is slower
         slot[wide] = mention
         owner = slot[wide]
         sums = np.bincount(owner, value.astype(np.float64), total).astype(np.float64, copy=False)

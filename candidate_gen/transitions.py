@@ -118,7 +118,7 @@ def _joined(sources: ibis.Table, targets: ibis.Table, gaps: range, params: Param
 
 def _summed(pairs: ibis.Table, params: Params) -> ibis.Table:
     """One row per pair: source, target, value, of pairs that enough users made."""
-    if params.min_users == 2:  # two users are there if the least is not the greatest: a third of the time of counting
+    if params.min_users == 2:  # two users are there if the least is not the greatest; counting them is slower
         summed = pairs.group_by("source", "target").agg(
             value=pairs["value"].sum(), least=pairs["user"].min(), greatest=pairs["user"].max()
         )
