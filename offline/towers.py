@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from core.query import MAX_HISTORY
 from ranking.cold import project
@@ -33,6 +35,8 @@ SET_WIDTH = 512
 """Of vectors at most, where events are sets."""
 NEXT_RATE = 0.3
 """Learning rate of those, as a multiple."""
+TRAINING_CODE = ("networks", "sequences", "softmax", "tower", "tower_run", "tower_settings", "windows")
+"""Modules of ``ranking`` that a training runs through: a checkpoint of other code is another training's."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,10 @@ class Manner:
 def manner(world: World, recipe: Recipe) -> Manner:
     """What suits the data: long sequences where single events follow each other, short ones where baskets do.
 
-    The settings for sequences come from film ratings, those for baskets from a gift shop's orders.
+    The settings for sequences come from film ratings, those for baskets from a gift shop's orders. Where nothing goes with
+    anything, so that the recipe has no ``co_occurrence``, the defaults of that generator decide: single events.
     """
-    if recipe.generators["co_occurrence"].get("unit", "event") == "event":
+    if recipe.generators.get("co_occurrence", {}).get("unit", "event") == "event":
         settings = TowerSettings(width=96, reach=100, blocks=2, stride=100, batch=64, rate=1e-3, new_only=True)
         return Manner(settings, epochs=14, patience=3)
     # What a user likes beyond the trend of the day is the tower's business; where time says nothing there is none.
@@ -177,8 +182,10 @@ class TowerTrainer:
         if self._checkpoints is None:
             return None
         self._checkpoints.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(repr((settings, self._seed, self._world.n_items, torch.__version__)).encode())
+        for name in TRAINING_CODE:
+            digest.update((files("ranking") / f"{name}.py").read_bytes())
         sequences = known.sequences
-        digest = hashlib.sha256(repr((settings, self._seed, self._world.n_items)).encode())
         arrays = [sequences.ptr, sequences.items, sequences.times, sequences.types]
         arrays += [] if valid is None else [valid.users, *valid.relevant]
         arrays += [] if init is None else [init.item_vectors]
