@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from offline.engine import open_engine
 from offline.fit import Known, World, fit
 from offline.read import read_dataset
@@ -13,7 +15,7 @@ from offline.split import TimeCut
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+    from offline.engine import Engine
 
 SEASONAL = """
 import numpy as np
@@ -57,3 +59,20 @@ def test_a_generator_of_another_package_is_built_with_what_is_known_at_the_cut(
     assert getattr(fitted.generators["seasonal"], "events", None) == 10
     assert fitted.bundle.limits["seasonal"] == OTHERS_LIMIT
     assert fitted.bundle.manifest.generators["seasonal"] == {"limit": OTHERS_LIMIT}
+
+
+@pytest.mark.parametrize(
+    ("again", "viewed_again", "repeats"),
+    [(0, 0, False), (1, 0, False), (2, 0, True), (1, 30, False)],
+    ids=["never", "1 of 31", "2 of 32", "1 of 31, and views"],
+)
+def test_repeats_are_a_question_of_their_own_where_one_answer_in_twenty_was_had_before(
+    engine: Engine, tmp_path: Path, *, again: int, viewed_again: int, repeats: bool
+) -> None:
+    """Only events that count as an answer say so."""
+    bought = [f"u{n % 3},i{n},purchase,2025-01-{n + 1:02d}T00:00:00Z" for n in range(30)]
+    bought += [f"u{n % 3},i{n},purchase,2025-02-{n + 1:02d}T00:00:00Z" for n in range(again)]
+    viewed = [f"u0,i0,view,2025-03-01T00:00:{n:02d}Z" for n in range(viewed_again)]
+    (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id,event_type,timestamp", *bought, *viewed]))
+    world = World.read(read_dataset(tmp_path / "events.csv", engine=engine), engine, tmp_path)
+    assert world.repeats is repeats
