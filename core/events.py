@@ -1,15 +1,19 @@
-"""How user events lie in the user store, and how a seen item is remembered in four bytes.
+"""How users lie in the user store: sealed, so that a value which is not this user's is never taken for one.
 
-An event is one value: ``<`` timestamp in milliseconds (int64), value (float32), length of the type
-in bytes (uint8), then the type and the item id in UTF-8. Seen items are CRC-32 of the id: with 4,000
-remembered items and a pool of 500 the chance of hiding one wrong item is about 1 in 2,000 requests.
+An event is one value, little-endian: CRC-32 of all that follows (uint32), version of the format (uint8),
+hash of the user (uint32), timestamp in milliseconds (int64), value (float32), length of the type in bytes
+(uint8), then the type and the item id in UTF-8.
+
+Seen items are entries of eight bytes: the item's hash (uint32) and a seal (uint32) that only this item of
+this user has. Hashes are CRC-32 of the id: with 4,000 remembered items and a pool of 500 the chance of
+hiding one wrong item is about 1 in 2,000 requests.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
@@ -20,8 +24,29 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_HEAD = struct.Struct("<qfB")
+Flaw: TypeAlias = Literal["foreign", "version", "corrupt"]
+VERSION = 1
+"""Of the form of events. Values of another version are refused: loading users again replaces them."""
 MAX_TYPE_BYTES = 255
+SEEN_BYTES = 8
+"""Length of one seen item."""
+_CHECK = struct.Struct("<I")
+_BODY = struct.Struct("<BIqfB")
+_HEAD = struct.Struct("<IBIqfB")
+_SPREAD = np.uint32(0x9E3779B1)
+"""Odd, so that no two items of a user share a seal; 2**32 over the golden ratio, Knuth's multiplicative hash."""
+
+
+class UnreadableError(ValueError):
+    """A stored value that cannot be used.
+
+    Attributes:
+        flaw: ``foreign`` is another user's, ``version`` is of a format unknown here, ``corrupt`` is anything else.
+    """
+
+    def __init__(self, flaw: Flaw, message: str) -> None:
+        super().__init__(message)
+        self.flaw: Flaw = flaw
 
 
 def item_hash(item_id: str) -> int:
@@ -34,8 +59,13 @@ def item_hashes(ids: Iterable[str]) -> NDArray[np.uint32]:
     return np.fromiter((zlib.crc32(i.encode()) for i in ids), np.uint32)
 
 
-def encode_event(event: UserEvent) -> bytes:
-    """The stored form of an event.
+def user_hash(user_id: str) -> int:
+    """CRC-32 of the id in UTF-8: what stored values say of whose they are."""
+    return zlib.crc32(user_id.encode())
+
+
+def encode_event(event: UserEvent, user: int) -> bytes:
+    """The stored form of an event of the user with this ``user_hash``.
 
     Raises:
         ValueError: the event type is longer than 255 bytes.
@@ -43,24 +73,60 @@ def encode_event(event: UserEvent) -> bytes:
     kind = event.event_type.encode()
     if len(kind) > MAX_TYPE_BYTES:
         raise ValueError(f"event_type: {len(kind)} bytes, at most {MAX_TYPE_BYTES} are kept")
-    head = _HEAD.pack(round(event.timestamp_s * 1000), event.value, len(kind))
-    return head + kind + event.item_id.encode()
+    body = _BODY.pack(VERSION, user, round(event.timestamp_s * 1000), event.value, len(kind))
+    body += kind + event.item_id.encode()
+    return _CHECK.pack(zlib.crc32(body)) + body
 
 
-def decode_events(values: Sequence[bytes]) -> tuple[UserEvent, ...]:
-    """Events from their stored form.
+def decode_events(values: Sequence[bytes], user: int) -> tuple[UserEvent, ...]:
+    """Events of the user with this ``user_hash`` from their stored form.
 
     Raises:
-        ValueError: a value is not an event.
+        UnreadableError: a value is no event, or not one of this user.
     """
-    head, start = _HEAD.unpack_from, _HEAD.size
+    head, start, after_check, crc32 = _HEAD.unpack_from, _HEAD.size, _CHECK.size, zlib.crc32
     fields = []
     try:
         for value in values:
-            time_ms, amount, length = head(value)
+            check, version, owner, time_ms, amount, length = head(value)
+            if owner != user or version != VERSION or crc32(value[after_check:]) != check:
+                raise _unreadable(value, check, version)
             end = start + length
             fields.append((value[end:].decode(), value[start:end].decode(), time_ms / 1000, amount))
-    except struct.error as error:
-        msg = "a stored event is shorter than its header"
-        raise ValueError(msg) from error
+    except struct.error:
+        raise UnreadableError("corrupt", "a stored event is shorter than its head") from None
     return tuple(map(UserEvent._make, fields))
+
+
+def encode_seen(items: NDArray[np.uint32], user: int) -> bytes:
+    """The stored form of seen items of the user with this ``user_hash``: ``SEEN_BYTES`` for each."""
+    entries = np.empty((len(items), 2), "<u4")
+    entries[:, 0] = items
+    entries[:, 1] = items * _SPREAD ^ np.uint32(user)
+    return entries.tobytes()
+
+
+def decode_seen(stored: bytes, user: int) -> NDArray[np.uint32]:
+    """Hashes of the items that the user with this ``user_hash`` has seen, in the order in which they were stored.
+
+    Raises:
+        UnreadableError: an entry is cut, damaged or not one of this user.
+    """
+    if len(stored) % SEEN_BYTES:
+        raise UnreadableError("corrupt", "a seen item is cut")
+    entries = np.frombuffer(stored, "<u8")
+    items = entries.astype(np.uint32)
+    owners = (entries >> 32).astype(np.uint32) ^ items * _SPREAD
+    if not (owners == user).all():
+        one = (owners == owners[0]).all()
+        raise UnreadableError("foreign" if one else "corrupt", "seen items are not this user's, or damaged")
+    return items
+
+
+def _unreadable(value: bytes, check: int, version: int) -> UnreadableError:
+    """Why an event was refused."""
+    if version != VERSION:
+        return UnreadableError("version", f"a stored event is of version {version}, this is version {VERSION}")
+    if zlib.crc32(value[_CHECK.size :]) != check:
+        return UnreadableError("corrupt", "a stored event's checksum is wrong")
+    return UnreadableError("foreign", "a stored event is another user's")

@@ -6,24 +6,35 @@ answer poorer, not late. Formats of the values: ``core.events``.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import redis.asyncio as redis
 from hiredis import pack_command
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from core.events import decode_events, encode_event, item_hashes
+from core.events import (
+    SEEN_BYTES,
+    UnreadableError,
+    decode_events,
+    decode_seen,
+    encode_event,
+    encode_seen,
+    item_hashes,
+    user_hash,
+)
 from core.query import MAX_HISTORY
 from core.types import NO_HASHES, Reason, UserEvent, UserState
+from server.redis_links import MISSES, Links, Miss, MissError
+from server.redis_topology import topology_of
+from server.redis_url import StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from redis.asyncio import Redis, RedisCluster
 
 MAX_EVENTS = MAX_HISTORY
 """Events kept of one user: as many as a query looks at."""
@@ -33,16 +44,23 @@ TTL_S = 180 * 24 * 3600
 """How long a user who does nothing is remembered."""
 TELL_EVERY_S = 10.0
 """Failed reads are counted and said in the log this often at most."""
+WRITE_TIMEOUT_S = 5.0
+"""Longest wait for one answer to a write. Nobody's page waits for it."""
 _USERS_PER_BATCH = 200
-_HASH_BYTES = 4
+_LATE: frozenset[Miss] = frozenset({"late", "busy"})
 _APPEND = """
-redis.call('APPEND', KEYS[1], ARGV[1])
-if redis.call('STRLEN', KEYS[1]) > tonumber(ARGV[2]) then
-  redis.call('SET', KEYS[1], redis.call('GETRANGE', KEYS[1], -tonumber(ARGV[2]), -1))
+local events, seen, max_events, max_seen, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
+redis.call('LPUSH', events, unpack(ARGV, 5))
+redis.call('LTRIM', events, 0, max_events - 1)
+redis.call('EXPIRE', events, ttl)
+if #ARGV[4] > 0 then
+  if redis.call('APPEND', seen, ARGV[4]) > tonumber(max_seen) then
+    redis.call('SET', seen, redis.call('GETRANGE', seen, -max_seen, -1))
+  end
+  redis.call('EXPIRE', seen, ttl)
 end
-redis.call('EXPIRE', KEYS[1], ARGV[3])
 """
-"""Appends bytes and drops the oldest beyond a length, in one step: two writers lose nothing."""
+"""Adds events and seen items and drops the oldest beyond a length, in one step: two writers lose nothing."""
 _log = logging.getLogger(__name__)
 
 
@@ -98,18 +116,12 @@ class MemoryUserStore:
         """Nothing to let go of."""
 
 
-def _packed(*command: str | int) -> bytes:
-    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # hiredis types its argument as a tuple of one
-    return packed
-
-
 class RedisUserStore:
     """Users in Redis or Valkey, one round trip for a read.
 
-    Keys: ``terrace:<namespace>:user:<id>:events``, a list, newest first; and ``...:seen``, item
-    hashes as little-endian uint32, oldest first.
+    Keys: ``terrace:<namespace>:user:{<id>}:events``, a list, newest first; and ``...:seen``, oldest
+    first. The braces are part of the key: in a Cluster both lie on one server.
 
-    A read talks to a connection of redis-py directly: one pipeline object costs six times as much.
     """
 
     def __init__(
@@ -125,7 +137,7 @@ class RedisUserStore:
         """Prepare; connects on first use.
 
         Args:
-            url: ``redis://``, ``rediss://`` or ``unix://``.
+            url: one server, Sentinels or a Cluster; see ``server.redis_url``.
             namespace: separates deployments that share one store.
             seen_types: event types after which an item counts as seen.
             max_connections: reads that may be under way at a time; one more is late at once.
@@ -133,61 +145,52 @@ class RedisUserStore:
             ttl_s: how long a user who does nothing is remembered.
 
         Raises:
-            ValueError: the URL is not one.
+            ValueError: the URL is not one of a store, or the namespace has a brace.
         """
-        # No socket timeout: a read has one timeout of its own, redis-py's costs a task for each write.
-        self._pool = redis.ConnectionPool.from_url(
-            url, socket_timeout=None, socket_connect_timeout=connect_timeout_s, retry=Retry(NoBackoff(), 0)
-        )
-        self._client = redis.Redis(connection_pool=self._pool)
-        self._idle: list[redis.Connection] = []
-        self._free = max_connections
+        if "{" in namespace or "}" in namespace:
+            raise ValueError("the namespace must not have braces: they say which keys lie together")
+        self._url = StoreUrl.parse(url)
+        self._topology = topology_of(self._url)
+        self._links = Links(self._url, self._topology, max_connections, connect_timeout_s)
+        self._writer: Redis | RedisCluster | None = None
+        self._write_timeout_s = max(WRITE_TIMEOUT_S, connect_timeout_s)
         self._prefix = f"terrace:{namespace}:user:"
         self._seen_types = frozenset(seen_types)
         self._ttl_s = ttl_s
+        self._misses: dict[Miss, int] = dict.fromkeys(MISSES, 0)
         self._failures, self._told_s = 0, -math.inf
+
+    @property
+    def in_use(self) -> int:
+        """Connections that are not free for a read."""
+        return self._links.in_use
+
+    @property
+    def misses(self) -> Mapping[Miss, int]:
+        """Reads so far that gave nothing, by why; see ``MissError``."""
+        return self._misses
 
     async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:
         """See ``UserStore.read``."""
-        if self._free <= 0:
-            return UserState(missing=Reason.STORE_LATE)
-        self._free -= 1
-        connection = self._idle.pop() if self._idle else self._new_connection()
-        usable = False
+        events, seen = self._keys(user_id)
+        commands = _packed("LRANGE", events, 0, MAX_EVENTS - 1) + _packed("GET", seen)
         try:
-            async with asyncio.timeout(timeout_s):
-                events, seen = await self._ask(connection, user_id)
-            usable = True
-            state = UserState(decode_events(events), np.frombuffer(seen, "<u4") if seen else NO_HASHES)
-        except (TimeoutError, redis.TimeoutError):
-            state = self._failed(Reason.STORE_LATE, f"no answer in {timeout_s * 1000:.0f} ms")
-        except (redis.RedisError, OSError, ValueError, TypeError) as error:
-            state = self._failed(Reason.STORE_FAILED, repr(error))
-        finally:
-            self._free += 1
-            if usable:
-                self._idle.append(connection)
-            else:  # a reply may still be under way, and it belongs to this user: never reuse
-                await connection.disconnect(nowait=True)
-        return state
+            return await self._links.exchange(user_id, commands, 2, partial(_state, user_hash(user_id)), timeout_s)
+        except MissError as miss:
+            return self._missed(miss)
 
     async def append(self, user_id: str, events: Sequence[UserEvent]) -> None:
         """See ``UserStore.append``.
 
         Raises:
-            redis.RedisError: the events are not stored.
+            redis.RedisError: the events are not stored, or it is not known whether they are.
         """
-        key, ordered = self._prefix + user_id, _newest_first(events)[::-1]
-        seen = self._seen_bytes(ordered)
+        ordered = _newest_first(events)[::-1]
         if not ordered:
             return
-        pipe = self._client.pipeline(transaction=True)
-        pipe.lpush(f"{key}:events", *map(encode_event, ordered))
-        pipe.ltrim(f"{key}:events", 0, MAX_EVENTS - 1)
-        pipe.expire(f"{key}:events", self._ttl_s)
-        if seen:
-            pipe.eval(_APPEND, 1, f"{key}:seen", seen, MAX_SEEN * _HASH_BYTES, self._ttl_s)
-        await pipe.execute()
+        seen, kept = self._seen(user_id, ordered), _encoded(user_id, ordered[-MAX_EVENTS:])
+        limits = MAX_EVENTS, MAX_SEEN * SEEN_BYTES, self._ttl_s
+        await self._client().eval(_APPEND, 2, *self._keys(user_id), *limits, seen, *kept)
 
     async def load(self, users: Mapping[str, Sequence[UserEvent]]) -> None:
         """Make the given events all that is stored of the given users, many users in one round trip.
@@ -195,48 +198,72 @@ class RedisUserStore:
         Raises:
             redis.RedisError: some of the users are not stored; loading again repairs it.
         """
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self._client().pipeline(transaction=False)
         for count, (user_id, events) in enumerate(users.items(), 1):
-            key, ordered = self._prefix + user_id, _newest_first(events)
-            seen = self._seen_bytes(ordered[::-1])[-MAX_SEEN * _HASH_BYTES :]
-            pipe.delete(f"{key}:events", f"{key}:seen")
+            events_key, seen_key = self._keys(user_id)
+            ordered = _newest_first(events)
+            seen = self._seen(user_id, ordered[::-1])
+            pipe.delete(events_key)
+            pipe.delete(seen_key)
             if ordered:
-                pipe.rpush(f"{key}:events", *map(encode_event, ordered[:MAX_EVENTS]))
-                pipe.expire(f"{key}:events", self._ttl_s)
+                pipe.rpush(events_key, *_encoded(user_id, ordered[:MAX_EVENTS]))
+                pipe.expire(events_key, self._ttl_s)
             if seen:
-                pipe.set(f"{key}:seen", seen, ex=self._ttl_s)
+                pipe.set(seen_key, seen, ex=self._ttl_s)
             if count % _USERS_PER_BATCH == 0:
                 await pipe.execute()
         await pipe.execute()
 
     async def close(self) -> None:
         """Close every connection."""
-        while self._idle:
-            await self._idle.pop().disconnect()
-        await self._client.aclose()
-        await self._pool.aclose()
+        await self._topology.close()
+        await self._links.close()
+        if self._writer is not None:
+            await self._writer.aclose()
 
-    def _new_connection(self) -> redis.Connection:
-        connection: redis.Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
-        return connection
+    def _client(self) -> Redis | RedisCluster:
+        """What writes; a process that only reads never makes it."""
+        if self._writer is None:
+            self._writer = self._url.client(self._write_timeout_s)
+        return self._writer
 
-    async def _ask(self, connection: redis.Connection, user_id: str) -> tuple[list[bytes], bytes | None]:
-        if connection.is_connected and await connection.can_read():
-            await connection.disconnect(nowait=True)  # closed by the other side, or not in step
-        key = self._prefix + user_id
-        commands = _packed("LRANGE", f"{key}:events", 0, MAX_EVENTS - 1) + _packed("GET", f"{key}:seen")
-        await connection.send_packed_command(commands, check_health=False)
-        # `inf` is redis-py's word for "no timeout here"
-        return await connection.read_response(timeout=math.inf), await connection.read_response(timeout=math.inf)
+    def _keys(self, user_id: str) -> tuple[str, str]:
+        key = f"{self._prefix}{{{user_id}}}"
+        return f"{key}:events", f"{key}:seen"
 
-    def _failed(self, reason: Reason, what: str) -> UserState:
+    def _seen(self, user_id: str, oldest_first: Iterable[UserEvent]) -> bytes:
+        """The newest ``MAX_SEEN`` items among the events, oldest first, as they are stored."""
+        items = item_hashes(e.item_id for e in oldest_first if e.event_type in self._seen_types)
+        return encode_seen(items[-MAX_SEEN:], user_hash(user_id))
+
+    def _missed(self, miss: MissError) -> UserState:
+        self._misses[miss.kind] += 1
         self._failures += 1
         now_s = time.monotonic()
         if now_s - self._told_s >= TELL_EVERY_S:  # a log line per request would be a second outage
-            _log.warning("the user store does not answer: %s; %d reads failed since last told", what, self._failures)
+            _log.warning(
+                "the user store has nothing to say (%s): %s; %d reads so since last told",
+                miss.kind,
+                miss,
+                self._failures,
+            )
             self._told_s, self._failures = now_s, 0
-        return UserState(missing=reason)
+        return UserState(missing=Reason.STORE_LATE if miss.kind in _LATE else Reason.STORE_FAILED)
 
-    def _seen_bytes(self, oldest_first: Iterable[UserEvent]) -> bytes:
-        hashes = item_hashes(e.item_id for e in oldest_first if e.event_type in self._seen_types)
-        return hashes.astype("<u4").tobytes()
+
+def _packed(*command: str | int) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # hiredis types its argument as a tuple of one
+    return packed
+
+
+def _encoded(user_id: str, events: Iterable[UserEvent]) -> list[bytes]:
+    user = user_hash(user_id)
+    return [encode_event(event, user) for event in events]
+
+
+def _state(user: int, replies: Sequence[Any]) -> UserState:
+    """What the replies to a read say of the user with this hash."""
+    events, seen = replies
+    if not isinstance(events, list) or not isinstance(seen, bytes | None):
+        raise UnreadableError("corrupt", "a reply is not what was asked for")
+    return UserState(decode_events(events, user), decode_seen(seen, user) if seen else NO_HASHES)

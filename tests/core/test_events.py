@@ -1,20 +1,36 @@
-"""Events come back from the store as they went in."""
+"""What is stored of a user comes back as it went in, to that user alone."""
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from core.events import decode_events, encode_event, item_hash, item_hashes
+from core.events import (
+    VERSION,
+    UnreadableError,
+    decode_events,
+    decode_seen,
+    encode_event,
+    encode_seen,
+    item_hash,
+    item_hashes,
+    user_hash,
+)
 from core.strings import load_strings, save_strings
 from core.types import UserEvent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+ADA, BOB = user_hash("ada"), user_hash("bob")
+EVENT = UserEvent("item-7", "view", 1_700_000_000.0, 2.5)
+hashes = st.integers(0, 2**32 - 1)
+seen_items = st.lists(hashes, max_size=20).map(lambda items: np.array(items, np.uint32))
 events = st.builds(
     UserEvent,
     item_id=st.text(min_size=1, max_size=40),
@@ -24,20 +40,81 @@ events = st.builds(
 )
 
 
-@given(st.lists(events, max_size=5))
-def test_decoding_undoes_encoding(some: list[UserEvent]) -> None:
-    assert tuple(some) == decode_events([encode_event(event) for event in some])
+def flaw_of(stored: bytes, user: int = ADA) -> str:
+    with pytest.raises(UnreadableError) as raised:
+        decode_events([encode_event(EVENT, user), stored], user)
+    return raised.value.flaw
 
 
-@pytest.mark.parametrize("value", [b"", b"short", b"\xff" * 30])
-def test_what_is_no_event_is_refused(value: bytes) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        decode_events([value])
+def flipped(stored: bytes, bit: int) -> bytes:
+    return (int.from_bytes(stored, "little") ^ 1 << bit % (8 * len(stored))).to_bytes(len(stored), "little")
+
+
+@given(st.lists(events, max_size=5), hashes)
+def test_decoding_undoes_encoding(some: list[UserEvent], user: int) -> None:
+    assert tuple(some) == decode_events([encode_event(event, user) for event in some], user)
+
+
+@given(events, st.integers(0, 10_000))
+def test_no_flipped_bit_of_an_event_goes_unnoticed(event: UserEvent, bit: int) -> None:
+    with pytest.raises(UnreadableError):
+        decode_events([flipped(encode_event(event, ADA), bit)], ADA)
+
+
+@given(events, st.integers(0, 100))
+def test_no_cut_event_goes_unnoticed(event: UserEvent, length: int) -> None:
+    stored = encode_event(event, ADA)
+    assume(length < len(stored))
+
+    assert flaw_of(stored[:length]) in {"corrupt", "version", "foreign"}
+
+
+def test_an_event_of_another_user_is_foreign() -> None:
+    assert flaw_of(encode_event(EVENT, BOB)) == "foreign"
+
+
+def test_an_event_of_another_format_is_known_as_such() -> None:
+    body = bytes([VERSION + 1]) + encode_event(EVENT, ADA)[5:]
+
+    assert flaw_of(zlib.crc32(body).to_bytes(4, "little") + body) == "version"
+
+
+@pytest.mark.parametrize("stored", [b"", b"short", encode_event(EVENT, ADA)[:-1], encode_event(EVENT, ADA) + b"x"])
+def test_what_is_no_event_is_corrupt(stored: bytes) -> None:
+    assert flaw_of(stored) == "corrupt"
 
 
 def test_a_type_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="event_type: 300 bytes, at most 255"):
-        encode_event(UserEvent("i", "x" * 300, 0.0))
+        encode_event(UserEvent("i", "x" * 300, 0.0), ADA)
+
+
+@given(seen_items, seen_items, hashes)
+def test_seen_items_that_were_appended_one_after_the_other_come_back_in_order(
+    first: np.ndarray, then: np.ndarray, user: int
+) -> None:
+    stored = encode_seen(first, user) + encode_seen(then, user)
+
+    assert decode_seen(stored, user).tolist() == [*first.tolist(), *then.tolist()]
+
+
+@given(seen_items, st.integers(0, 10_000))
+def test_no_flipped_bit_of_a_seen_item_goes_unnoticed(items: np.ndarray, bit: int) -> None:
+    assume(len(items))
+
+    with pytest.raises(UnreadableError):
+        decode_seen(flipped(encode_seen(items, ADA), bit), ADA)
+
+
+def test_flaws_of_seen_items_are_told_apart() -> None:
+    ada, bob = (encode_seen(item_hashes(["a", "b"]), user) for user in (ADA, BOB))
+    flaws = {}
+    for name, stored in {"bob's": bob, "mixed": ada + bob, "cut": ada[:-1], "old": b"\1\2\3\4" * 5}.items():
+        with pytest.raises(UnreadableError) as raised:
+            decode_seen(stored, ADA)
+        flaws[name] = raised.value.flaw
+
+    assert flaws == {"bob's": "foreign", "mixed": "corrupt", "cut": "corrupt", "old": "corrupt"}
 
 
 def test_hashes_of_many_are_the_hashes_of_each() -> None:

@@ -111,15 +111,13 @@ class TestRedisUserStore(UserStoreContract):
                     writer.write(reply or b"")
                     if reply == b"":
                         break
-                else:  # the greeting of a new connection
-                    writer.write(b"+OK\r\n" * data.count(b"*"))
             writer.close()
             await writer.wait_closed()
             ended.set()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        store = RedisUserStore(f"redis://127.0.0.1:{port}?protocol=2", "ns", SEEN_TYPES)
+        store = RedisUserStore(f"redis://127.0.0.1:{port}", "ns", SEEN_TYPES)
 
         state = await store.read("ada", 0.2)
         await store.close()
