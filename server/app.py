@@ -14,12 +14,19 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from core.manifest import BundleError
+from server.admission import Admission
+from server.edge import Edge
+from server.exporters import exporters
 from server.fan_out import WorkPool
+from server.limiter import Vegas
 from server.loader import load_bundle
+from server.loop_lag import LoopLag
 from server.pipeline import Pipeline
 from server.servicer import SERVICE, Servicer
+from server.settings import LEAST_DEEP
 from server.user_store import MemoryUserStore, RedisUserStore
 from server.warm_up import warm_up
+from server.watched import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,21 +102,28 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    servicer = Servicer(settings)
+    try:
+        exported = exporters(settings.otlp_endpoint, settings.metrics_port, settings.trace_share, host=settings.host)
+    except (ValueError, OSError) as error:
+        raise ServeError(f"cannot export telemetry: {error}") from None
+    admission = Admission(Vegas(initial=LEAST_DEEP * 2, lowest=LEAST_DEEP, highest=settings.most_deep))
+    edge = Edge(settings, admission, exported.telemetry.record)
     status = health.aio.HealthServicer()
-    server, port = await _listen(settings, servicer, status)
+    server, port = await _listen(settings, Servicer(settings).handler(edge), status)
     work = WorkPool(settings.threads, settings.slots)
+    lag = LoopLag(admission.notice_lag)
     store: UserStore | None = None
     try:
         # Nobody is answered yet, so that a load which holds the GIL disturbs nobody.
         bundle = await asyncio.to_thread(load, bundle_folder)
         store = _open_store(settings, bundle)
         pipeline = Pipeline(bundle, store, work, settings)
-        await warm_up(pipeline, settings.warm_up_requests)
+        admission.seed(await warm_up(pipeline, settings.warm_up_requests))
+        watch(exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag)
         # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
         gc.collect()
         gc.freeze()
-        servicer.pipeline = pipeline
+        edge.pipeline = pipeline
         await _say(status, serving=True)
         _log.info("serving bundle %s on port %d", bundle.version, port)
         if on_ready is not None:
@@ -119,15 +133,17 @@ async def serve(
         await status.enter_graceful_shutdown()
         await server.stop(settings.drain_s)
         work.close()
+        lag.close()
         if store is not None:
             await store.close()
+        await asyncio.to_thread(exported.close)
 
 
 async def _listen(
-    settings: Settings, servicer: Servicer, status: health.aio.HealthServicer
+    settings: Settings, handler: grpc.GenericRpcHandler, status: health.aio.HealthServicer
 ) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers((servicer.handler(),))
+    server.add_generic_rpc_handlers((handler,))
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     await _say(status, serving=False)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

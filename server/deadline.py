@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 class Deadline:
     """One moment on a monotonic clock, handed down; a child can only be sooner."""
 
-    __slots__ = ("_clock", "end_s")
+    __slots__ = ("end_s", "now_s")
 
     def __init__(self, end_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Fix the moment.
 
         Args:
             end_s: reading of ``clock`` at which the time is over, seconds.
-            clock: monotonic, seconds.
+            clock: monotonic, seconds; whoever works under this deadline reads no other.
         """
         self.end_s = end_s
-        self._clock = clock
+        self.now_s = clock
 
     @classmethod
     def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Self:
@@ -37,11 +37,11 @@ class Deadline:
 
     def left_s(self) -> float:
         """Seconds left; negative once it is over."""
-        return self.end_s - self._clock()
+        return self.end_s - self.now_s()
 
     def sooner(self, seconds: float) -> Deadline:
         """A child that ends ``seconds`` before this one; a negative number is no extension."""
-        return Deadline(self.end_s - max(seconds, 0.0), self._clock)
+        return Deadline(self.end_s - max(seconds, 0.0), self.now_s)
 
     def share(self, part: float) -> float:
         """Seconds that ``part`` (0 to 1) of the time left amounts to, never negative."""

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import threading
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from core.types import Reason, Stopped
 
@@ -21,23 +21,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LONGEST_S = 3600.0  # timers of event loops refuse an infinite delay
+SPARES = 4
+"""Threads that may stand in for stuck ones."""
 _log = logging.getLogger(__name__)
 
 
-def _expire(future: asyncio.Future[Any], on_late: Callable[[], None] | None) -> None:
-    if not future.done():
-        future.set_result(Reason.LATE)
-    if on_late is not None:
-        on_late()
+class Job(Generic[T]):
+    """One piece of work on its way: waiting, running or done.
+
+    Attributes:
+        started: a thread has it, or had it.
+
+        ended: its thread is free again.
+    """
+
+    __slots__ = ("ended", "has_spare", "report", "run", "skipped", "started")
+
+    def __init__(self, run: Callable[[], T], report: Callable[[T | Reason], None]) -> None:
+        self.run, self.report = run, report
+        self.started = self.ended = self.skipped = self.has_spare = False
 
 
 class WorkPool:
     """Threads with a bounded queue; belongs to one event loop.
 
     A job's outcome is its value or the reason why there is none, so that callers branch on a value
-    and never on an exception. A late job keeps its slot until its thread is free again: slots that
-    are held by stuck work bound what can pile up behind it.
+    and never on an exception. A job keeps its slot until its thread is free again: slots that
+    are held by stuck work bound what can pile up behind it. A stuck thread gets a stand-in, which
+    stays while the other one is away, so that one plug-in that hangs does not take the model with it.
     """
 
     def __init__(self, threads: int, slots: int) -> None:
@@ -48,63 +59,74 @@ class WorkPool:
             slots: jobs that may wait or run at a time.
         """
         self.free_slots = slots
-        self._jobs: SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None], asyncio.Future[Any]] | None] = (
-            SimpleQueue()
-        )
-        self._threads = [threading.Thread(target=self._work, name=f"work-{i}", daemon=True) for i in range(threads)]
-        for thread in self._threads:
-            thread.start()
+        self.stuck = 0
+        self._started = 0
+        self._threads = threads
+        self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        for _ in range(threads):
+            self._add_thread()
 
-    def start(
-        self, job: Callable[[], T | Reason], limit_s: float, on_late: Callable[[], None] | None = None
-    ) -> asyncio.Future[T | Reason] | None:
+    def start(self, run: Callable[[], T], report: Callable[[T | Reason], None]) -> Job[T] | None:
         """Queue a job from the event loop.
 
         Args:
-            job: runs on a thread; a ``Stopped`` that it raises means LATE, any other error FAILED.
-            limit_s: seconds after which the outcome is LATE, whether the job has ended or not.
-            on_late: called on the event loop when that happens.
+            run: on a thread; a ``Stopped`` that it raises means LATE, any other error FAILED.
+            report: called on the event loop with the outcome, whenever that is.
 
         Returns:
-            The outcome to wait for; None when every slot is taken.
+            The job; None when every slot is taken, and then nothing is called.
         """
         if self.free_slots <= 0:
             return None
         self.free_slots -= 1
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T | Reason] = loop.create_future()
-        timer = loop.call_later(max(0.0, min(limit_s, _LONGEST_S)), _expire, future, on_late)
 
         def finish(outcome: T | Reason) -> None:
             self.free_slots += 1
-            timer.cancel()
-            if not future.done():
-                future.set_result(outcome)
+            job.ended = True
+            if job.has_spare:
+                self.stuck -= 1
+                self._jobs.put(None)  # one thread too many now
+            report(outcome)
 
-        def report(outcome: T | Reason) -> None:
+        def told(outcome: T | Reason) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(finish, outcome)
 
-        self._jobs.put((job, report, future))
-        return future
+        job = Job(run, told)
+        self._jobs.put(job)
+        return job
+
+    def give_up(self, job: Job[Any]) -> None:
+        """Nobody waits for a job any more: skip it if it has not begun, get a stand-in for its thread if it has."""
+        job.skipped = True
+        if job.started and not job.ended and not job.has_spare and self.stuck < SPARES:
+            job.has_spare = True
+            self.stuck += 1
+            self._add_thread()
 
     def close(self) -> None:
         """Let the threads end after the jobs that are queued; does not wait for them."""
-        for _ in self._threads:
+        for _ in range(self._threads + self.stuck):
             self._jobs.put(None)
 
+    def _add_thread(self) -> None:
+        self._started += 1
+        threading.Thread(target=self._work, name=f"work-{self._started}", daemon=True).start()
+
     def _work(self) -> None:
-        while (queued := self._jobs.get()) is not None:
-            job, report, future = queued
-            if future.done():
-                report(Reason.LATE)  # nobody waits for it any more, but its slot must come free
-                continue
-            try:
-                outcome = job()
-            except Stopped:
-                outcome = Reason.LATE
-            except Exception:  # noqa: BLE001 - whatever a plug-in raises, the rung below answers
-                _log.exception("a job on the work pool failed")
-                outcome = Reason.FAILED
-            report(outcome)
-            del queued, job, report, future, outcome  # an idle thread must not keep a request alive
+        while (job := self._jobs.get()) is not None:
+            job.started = True
+            outcome: Any
+            if job.skipped:
+                outcome = Reason.LATE  # nobody waits for it any more, but its slot must come free
+            else:
+                try:
+                    outcome = job.run()
+                except Stopped:
+                    outcome = Reason.LATE
+                except Exception:  # noqa: BLE001 - whatever a plug-in raises, the rung below answers
+                    _log.exception("a job on the work pool failed")
+                    outcome = Reason.FAILED
+            job.report(outcome)
+            del job, outcome  # an idle thread must not keep a request alive

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from core.types import Reason, Tier
@@ -13,43 +12,51 @@ if TYPE_CHECKING:
 
     from server.deadline import Deadline
 
-_SMOOTHING = 0.1
+_UP, _DOWN = 0.3, 0.05
 _FORGET = 0.98
+_LEAST, _MOST = 0.25, 1000.0
 _START_ROW_S = 5e-6
 
 
 class CostModel:
-    """What scoring costs: a fixed part and a part per row, learnt from the runs themselves.
+    """What scoring costs: a fixed part, a part per row, and how much slower than that it is just now.
 
-    The part per row is an exponentially weighted mean. A run that was stopped counts twice its time,
-    since how long it would have taken is not known; so a model that hangs is asked for fewer rows
-    until it is not asked at all, and ``refused`` forgets a little each time, so that one that has
-    healed is tried again after a while. That makes the cost model the circuit breaker of the rung.
+    Warm-up measures both parts; every run corrects the factor, up faster than down, so that it stays near the slow
+    end of what happens. A run that was stopped says how slow it was at least. A factor under which nothing may run
+    would never be corrected again, so each refusal forgets a little of it.
     """
 
     def __init__(self, fixed_s: float = 0.0, row_s: float = _START_ROW_S) -> None:
         """Start from an estimate, seconds; warm-up replaces it."""
         self.fixed_s = fixed_s
         self.row_s = row_s
+        self.slowdown = 1.0
         self._lock = threading.Lock()
+
+    def expected_s(self, rows: int) -> float:
+        """Seconds that scoring so many rows takes just now."""
+        return (self.fixed_s + rows * self.row_s) * self.slowdown
 
     def rows_within(self, seconds: float) -> int:
         """Rows that can be scored in that time; 0 when not even the fixed part fits."""
-        left = seconds - self.fixed_s
+        left = seconds / self.slowdown - self.fixed_s
         if left <= 0:
             return 0
         return int(min(left / max(self.row_s, 1e-9), 2**31))
 
     def observe(self, rows: int, seconds: float, *, stopped: bool = False) -> None:
-        """Learn from a run over ``rows`` (>= 1) that took ``seconds``."""
-        took = max(seconds * (2 if stopped else 1) - self.fixed_s, 0.0) / rows
+        """Learn from a run over ``rows`` (>= 1) that took ``seconds``, or would have taken longer had it not been stopped."""
         with self._lock:
-            self.row_s = max(self.row_s, took) if stopped else self.row_s + _SMOOTHING * (took - self.row_s)
+            seen = min(max(seconds / max(self.fixed_s + rows * self.row_s, 1e-9), _LEAST), _MOST)
+            if stopped:
+                self.slowdown = max(self.slowdown, seen)
+            else:
+                self.slowdown += (_UP if seen > self.slowdown else _DOWN) * (seen - self.slowdown)
 
     def refused(self) -> None:
         """A run was not started because of this estimate."""
         with self._lock:
-            self.row_s *= _FORGET
+            self.slowdown = max(self.slowdown * _FORGET, min(self.slowdown, 1.0))
 
     def seed(self, small: tuple[int, float], large: tuple[int, float]) -> None:
         """Fit both parts to two runs (rows, seconds) of different sizes."""
@@ -57,22 +64,23 @@ class CostModel:
         if many > few:
             self.row_s = max(many_s - few_s, 0.0) / (many - few) or few_s / few
             self.fixed_s = max(few_s - few * self.row_s, 0.0)
+            self.slowdown = 1.0
 
 
 class Stop:
     """A stop signal (``core.types.StopSignal``): one thread stops, another runs."""
 
-    __slots__ = ("_act", "_lock", "_stopped")
+    __slots__ = ("_act", "_lock", "stopped")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._act: Callable[[], None] | None = None
-        self._stopped = False
+        self.stopped = False
 
     def stop(self) -> None:
         """Ask the run to end."""
         with self._lock:
-            self._stopped = True
+            self.stopped = True
             act = self._act
         if act is not None:
             act()
@@ -81,7 +89,7 @@ class Stop:
         """What to call when asked to end; at once if that was already."""
         with self._lock:
             self._act = act
-            stopped = self._stopped
+            stopped = self.stopped
         if stopped:
             act()
 
@@ -94,29 +102,47 @@ class Ascent:
 
         ceiling: the highest rung that this kind of call may reach.
 
+        cap: the highest rung that this one call may try; above it, ``why`` is the reason.
+
+        missing: why nothing is known of the user, where the user store failed.
+
         dropped: what the answer was made without, and why.
 
         stage_ms: wall time of the stages that have ended, milliseconds.
     """
 
-    __slots__ = ("_mark_s", "ceiling", "deadline", "dropped", "missing", "reasons", "stage_ms")
+    __slots__ = ("_mark_s", "cap", "ceiling", "deadline", "dropped", "missing", "reasons", "stage_ms", "why")
 
-    def __init__(self, deadline: Deadline, ceiling: Tier) -> None:
+    def __init__(
+        self,
+        deadline: Deadline,
+        ceiling: Tier = Tier.DEEP,
+        cap: Tier = Tier.DEEP,
+        why: Reason = Reason.NOT_ASKED,
+    ) -> None:
         self.deadline = deadline
         self.ceiling = ceiling
+        self.cap = min(cap, ceiling)
+        self.why = why
         self.missing: Reason | None = None
         self.reasons: dict[Tier, Reason] = {Tier.PRECOMPUTED: Reason.NOT_CONFIGURED}
         self.dropped: dict[str, Reason] = {}
         self.stage_ms: dict[str, float] = {}
-        self._mark_s = perf_counter()
+        self._mark_s = deadline.now_s()
 
-    def ended(self, stage: str) -> None:
-        """Note the time since the last stage ended."""
-        now = perf_counter()
-        self.stage_ms[stage] = (now - self._mark_s) * 1000
-        self._mark_s = now
+    def not_tried(self, tier: Tier) -> Reason | None:
+        """Why this call does not even try a rung; None when it may."""
+        if tier > self.ceiling:
+            return Reason.NOT_ASKED
+        return self.why if tier > self.cap else None
+
+    def ended(self, stage: str, at_s: float | None = None) -> None:
+        """Note the time since the last stage ended, now or at a moment of the deadline's clock."""
+        now_s = self.deadline.now_s() if at_s is None else at_s
+        self.stage_ms[stage] = (now_s - self._mark_s) * 1000
+        self._mark_s = now_s
 
     def skipped(self, tier: Tier) -> dict[Tier, Reason]:
         """One reason for each rung above ``tier``."""
-        above = (rung for rung in Tier if rung > tier)
-        return {rung: Reason.NOT_ASKED if rung > self.ceiling else self.reasons[rung] for rung in above}
+        above = [rung for rung in Tier if rung > tier]
+        return {rung: Reason.NOT_ASKED if rung > self.ceiling else self.reasons.get(rung, self.why) for rung in above}

@@ -1,7 +1,6 @@
 """One request: from what is asked and what is known of the user to the best answer in time.
 
-Owns the clock and the order of the rungs. Knows neither gRPC nor protobuf nor Redis; generators and
-scorers know no time.
+Owns the order of the rungs. Knows neither gRPC nor protobuf nor Redis; generators and scorers know no time.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,28 +16,38 @@ from candidate_gen.merge import merge
 from core.query import Request, build_query
 from core.types import NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
 from ranking.select import by_popularity, explain, select
-from server.ladder import Ascent, CostModel, Stop
+from server.breaker import Breaker, Outcome, Rule
+from server.deep import SCORER, DeepRung
+from server.floor import Floor
 
 if TYPE_CHECKING:
-    from asyncio import Future
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from core.bundle import Bundle
-    from core.types import Candidates, InterruptibleScorer, Pool, Query, Scorer, Scores
-    from ranking.select import Selection
-    from server.deadline import Deadline
+    from core.types import Candidates, Pool, Query, Scorer, Scores
     from server.fan_out import WorkPool
+    from server.ladder import Ascent
     from server.settings import Settings
     from server.user_store import UserStore
 
 USER_STORE = "user_store"
-"""Name under which a store that was late or failed stands among what an answer was made without."""
+"""Name of the store among the breakers, and among what an answer was made without."""
 NOBODY = UserState()
+_STORE_RULE = Rule(longest_open_s=3.5)
+_QUICK_RULE = Rule(slow_s=0.02)
+_SLOW_RULE = Rule()
+_LONGEST_RESERVE_S = 0.05
 _log = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """Answers requests from one bundle; belongs to one event loop."""
+    """Answers requests from one bundle; belongs to one event loop.
+
+    Attributes:
+        breakers: of the user store, every generator and the model, by name.
+
+        deep: the deep rung; None where the bundle has no model.
+    """
 
     def __init__(
         self,
@@ -49,7 +57,7 @@ class Pipeline:
         settings: Settings,
         *,
         now_s: Callable[[], float] = time.time,
-        cost: CostModel | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep the parts.
 
@@ -59,37 +67,38 @@ class Pipeline:
             work: threads for slow generators and the model.
             settings: shares of the budget.
             now_s: wall clock, seconds since the epoch: how old an event is.
-            cost: what scoring costs; learnt when not given.
+            clock: monotonic, seconds: what the breakers go by.
         """
         self.bundle = bundle
-        self.cost = cost or CostModel()
+        self.floor = Floor(bundle)
+        rules = {USER_STORE: _STORE_RULE, SCORER: _SLOW_RULE}
+        rules |= {g.name: _QUICK_RULE if g.inline else _SLOW_RULE for g in bundle.generators}
+        self.breakers: Mapping[str, Breaker] = {name: Breaker(name, rule, clock=clock) for name, rule in rules.items()}
+        self.deep = None
+        if bundle.scorer is not None:
+            self.deep = DeepRung(bundle, bundle.scorer, work, settings, self.breakers)
         self._store = store
-        self._work = work
+        self._store_breaker = self.breakers[USER_STORE]
         self._now_s = now_s
         self._settings = settings
-        self._reserve_s = settings.reserve_ms / 1000
         self._floor_s = settings.floor_ms / 1000
+        self._reserve_s = settings.reserve_ms / 1000
         self._sources = tuple(g.name for g in bundle.generators)
-        self._inline = tuple((g, bundle.limits[g.name]) for g in bundle.generators if g.inline)
-        self._slow = tuple((g, bundle.limits[g.name]) for g in bundle.generators if not g.inline)
-        floor = bundle.popularity.name
-        self._personal = np.array([name != floor for name in self._sources], np.bool_)
+        self._quick = tuple((g, bundle.limits[g.name], self.breakers[g.name]) for g in bundle.generators if g.inline)
+        self._personal = np.array([name != self.floor.name for name in self._sources], np.bool_)
 
-    async def recommend(self, request: Request, deadline: Deadline, *, max_tier: Tier = Tier.DEEP) -> Recommendation:
-        """Items for a user, from ``max_tier`` at most."""
-        ascent = Ascent(deadline, max_tier)
-        user = await self._read_user(request.user_id, ascent)
-        return await self.answer(request, user, ascent)
+    async def recommend(self, request: Request, ascent: Ascent) -> Recommendation:
+        """Items for a user."""
+        return await self.answer(request, await self._read_user(request.user_id, ascent), ascent)
 
-    async def rank(self, item_ids: tuple[str, ...], request: Request, deadline: Deadline) -> Recommendation:
+    async def rank(self, item_ids: tuple[str, ...], request: Request, ascent: Ascent) -> Recommendation:
         """Those of ``item_ids`` (unique) that the catalogue has, in the user's order."""
-        ascent = Ascent(deadline, Tier.DEEP)
         user = await self._read_user(request.user_id, ascent)
         return await self.answer(request, user, ascent, restrict=item_ids)
 
-    async def similar(self, item_id: str, request: Request, deadline: Deadline) -> Recommendation:
+    async def similar(self, item_id: str, request: Request, ascent: Ascent) -> Recommendation:
         """Items that go with an item, never the item itself: the CF answer to a history of that one item."""
-        ascent, now_s = Ascent(deadline, Tier.CF), self._now_s()
+        now_s = self._now_s()
         row = self.bundle.catalogue.row_of.get(item_id)
         if row is None:
             ascent.missing = Reason.UNKNOWN_ITEM
@@ -122,9 +131,20 @@ class Pipeline:
         return await self._climb(query, ascent, self.bundle.prior)
 
     async def _read_user(self, user_id: str, ascent: Ascent) -> UserState:
-        settings = self._settings
-        limit_s = min(ascent.deadline.share(settings.store_share), settings.store_timeout_ms / 1000)
-        user = await self._store.read(user_id, limit_s)
+        """What the store knows; not asked by a call that stays on the floor, nor while its breaker is open."""
+        if ascent.cap < Tier.CF:
+            return NOBODY
+        permit = self._store_breaker.permit()
+        if not permit:
+            user = UserState(missing=Reason.BREAKER_OPEN)
+        else:
+            outcome, settings = Outcome.NEUTRAL, self._settings
+            try:
+                limit_s = min(ascent.deadline.share(settings.store_share), settings.store_timeout_ms / 1000)
+                user = await self._store.read(user_id, limit_s)
+                outcome = Outcome.SUCCESS if user.missing is None else Outcome.FAILURE
+            finally:  # a caller who went away says nothing of the store
+                self._store_breaker.ended(permit, outcome)
         if user.missing is not None:
             ascent.dropped[USER_STORE] = user.missing
         ascent.ended("store")
@@ -132,14 +152,13 @@ class Pipeline:
 
     async def _climb(self, query: Query, ascent: Ascent, prior: Scorer) -> Recommendation:
         """Have the lower rungs' candidates in hand, try the deep rung, answer from the highest one reached."""
-        candidates = self._propose(query, ascent)
-        cheap = tuple(candidates)
+        quick = self._propose(query, ascent)
         ascent.ended("propose")
-        deep = await self._deep(query, candidates, ascent)
+        deep = await self._deep(query, quick, ascent)
         if isinstance(deep, tuple):
             return self._finish(Tier.DEEP, query, *deep, ascent)
         ascent.reasons[Tier.DEEP] = deep
-        pool = self._cf(query, cheap, ascent, prior)
+        pool = self._cf(query, quick, ascent, prior)
         if not isinstance(pool, Reason):
             return self._finish(Tier.CF, query, pool, pool.prior, ascent)
         ascent.reasons[Tier.CF] = pool
@@ -148,27 +167,51 @@ class Pipeline:
     def _propose(self, query: Query, ascent: Ascent) -> list[Candidates]:
         """What the quick generators propose; nothing for a user without history, who gets popularity."""
         found: list[Candidates] = []
-        if not len(query.history) or ascent.ceiling < Tier.CF:
+        if not len(query.history) or ascent.cap < Tier.CF:
             return found
         if ascent.deadline.left_s() < self._floor_s:
             ascent.reasons[Tier.CF] = Reason.NO_TIME
             return found
-        for generator, limit in self._inline:
+        now_s = ascent.deadline.now_s
+        for generator, limit, breaker in self._quick:
+            permit = breaker.permit()
+            if not permit:
+                ascent.dropped[generator.name] = Reason.BREAKER_OPEN
+                continue
+            begun_s, outcome = now_s(), Outcome.FAILURE
             try:
                 found.append(generator.generate(query, limit))
+                outcome = Outcome.SUCCESS
             except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
                 _log.exception("generator %s failed", generator.name)
                 ascent.dropped[generator.name] = Reason.FAILED
+            breaker.ended(permit, outcome, now_s() - begun_s)
         return found
 
-    def _cf(self, query: Query, candidates: tuple[Candidates, ...], ascent: Ascent, prior: Scorer) -> Pool | Reason:
-        """The pool in the order of the prior, or why there is none worth answering."""
+    async def _deep(self, query: Query, quick: list[Candidates], ascent: Ascent) -> tuple[Pool, Scores] | Reason:
+        """The deep rung's pool and scores, or why there are none."""
+        if self.deep is None:
+            return Reason.NOT_CONFIGURED
+        if untried := ascent.not_tried(Tier.DEEP):
+            return untried
         if not len(query.history):
             return ascent.missing or Reason.NO_HISTORY
-        if not candidates:
-            return ascent.reasons.get(Tier.CF) or (Reason.FAILED if self._inline else Reason.NO_CANDIDATES)
+        share_s = min(ascent.deadline.share(self._settings.reserve_share), _LONGEST_RESERVE_S)
+        deadline = ascent.deadline.sooner(max(self._reserve_s, share_s))
+        if deadline.left_s() <= 0:
+            return Reason.NO_TIME
+        return await self.deep.climb(query, quick, ascent, deadline)
+
+    def _cf(self, query: Query, quick: list[Candidates], ascent: Ascent, prior: Scorer) -> Pool | Reason:
+        """The pool in the order of the prior, or why there is none worth answering."""
+        if untried := ascent.not_tried(Tier.CF):
+            return untried
+        if not len(query.history):
+            return ascent.missing or Reason.NO_HISTORY
+        if not quick:
+            return ascent.reasons.get(Tier.CF) or (Reason.FAILED if self._quick else Reason.NO_CANDIDATES)
         try:
-            pool = merge(candidates, query, self._sources, prior)
+            pool = merge(quick, query, self._sources, prior)
         except Exception:  # noqa: BLE001 - whatever it is, popularity answers
             _log.exception("the CF rung failed")
             return Reason.FAILED
@@ -178,85 +221,13 @@ class Pipeline:
         personal = ~np.isnan(pool.source_scores[:, self._personal])
         return pool if personal.any() else Reason.NO_CANDIDATES
 
-    async def _deep(self, query: Query, candidates: list[Candidates], ascent: Ascent) -> tuple[Pool, Scores] | Reason:
-        """The pool of all generators and the model's scores of its first rows, or why there are none."""
-        scorer = self.bundle.scorer
-        if scorer is None:
-            return Reason.NOT_CONFIGURED
-        if ascent.ceiling < Tier.DEEP:
-            return Reason.NOT_ASKED
-        if not len(query.history):
-            return ascent.missing or Reason.NO_HISTORY
-        if ascent.deadline.left_s() <= self._reserve_s:
-            return Reason.NO_TIME
-        await self._retrieve(query, candidates, ascent)
-        ascent.ended("retrieve")
-        scored = await self._score(scorer, query, candidates, ascent.deadline.sooner(self._reserve_s))
-        ascent.ended("score")
-        return scored
-
-    async def _retrieve(self, query: Query, candidates: list[Candidates], ascent: Ascent) -> None:
-        """Add what the slow generators find within their share; note those that do not."""
-        share_s = ascent.deadline.sooner(self._reserve_s).share(self._settings.retrieve_share)
-        started: list[tuple[str, Future[Candidates | Reason] | None]] = [
-            (generator.name, self._work.start(partial(generator.generate, query, limit), share_s))
-            for generator, limit in self._slow
-        ]
-        for name, future in started:
-            outcome = Reason.NO_TIME if future is None else await future
-            if isinstance(outcome, Reason):
-                ascent.dropped[name] = outcome
-            else:
-                candidates.append(outcome)
-
-    async def _score(
-        self, scorer: InterruptibleScorer, query: Query, candidates: list[Candidates], deadline: Deadline
-    ) -> tuple[Pool, Scores] | Reason:
-        stop = Stop()
-        job = partial(self._merge_and_score, scorer, query, candidates, deadline, stop)
-        future = self._work.start(job, deadline.left_s(), stop.stop)
-        if future is None:
-            return Reason.NO_TIME
-        try:
-            return await future
-        finally:
-            if future.cancelled():  # the caller went away: free the thread
-                stop.stop()
-
-    def _merge_and_score(
-        self,
-        scorer: InterruptibleScorer,
-        query: Query,
-        candidates: list[Candidates],
-        deadline: Deadline,
-        stop: Stop,
-    ) -> tuple[Pool, Scores] | Reason:
-        """Score as many rows of the pool as fit the time; on a thread of the work pool."""
-        cost = self.cost
-        pool = merge(candidates, query, self._sources, self.bundle.prior)
-        if not len(pool):
-            return Reason.NO_CANDIDATES
-        fitting = cost.rows_within(deadline.left_s())
-        if fitting < min(len(pool), query.limit):
-            cost.refused()
-            return Reason.NO_TIME
-        part = pool if fitting >= len(pool) else pool.take(slice(fitting))
-        start_s, stopped = time.perf_counter(), True
-        try:
-            scores = scorer.score(query, part, stop)
-            stopped = False
-        finally:
-            cost.observe(len(part), time.perf_counter() - start_s, stopped=stopped)
-        if scores.shape != part.rows.shape or not np.isfinite(scores).all():
-            _log.error("the model gave %s scores for %d rows, or not finite ones", scores.shape, len(part))
-            return Reason.INVALID_SCORES
-        return pool, scores
-
     def _finish(self, tier: Tier, query: Query, pool: Pool | None, scores: Scores, ascent: Ascent) -> Recommendation:
         """The answer of a rung: the one place where recommendations are made."""
-        popularity = self.bundle.popularity
-        chosen: Selection
-        chosen = by_popularity(query, popularity) if pool is None else select(query, pool, scores, popularity)
+        floor = self.floor
+        failures = floor.failures
+        chosen = by_popularity(query, floor) if pool is None else select(query, pool, scores, floor)
+        if floor.failures > failures:
+            ascent.dropped[floor.name] = Reason.FAILED
         explained_by = explain(query, chosen.rows, self.bundle.item_vectors)
         ascent.ended("select")
         return Recommendation(

@@ -6,7 +6,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+LEAST_DEEP = 4
+"""Requests that may be on the deep rung at a time under any load: enough to keep it busy."""
+_BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (
+        ("default_deadline_ms", "max_request_ms", "store_timeout_ms", "score_timeout_ms", "drain_s"),
+        lambda value: value > 0,
+        "be above 0",
+    ),
+    (("reserve_ms", "floor_ms", "warm_up_requests"), lambda value: value >= 0, "be 0 or more"),
+    (("store_share", "retrieve_share"), lambda value: 0 < value < 1, "lie between 0 and 1"),
+    (("reserve_share",), lambda value: 0 <= value <= 0.9, "lie between 0 and 0.9"),
+    (("exercise_share",), lambda value: 0 <= value <= 0.25, "lie between 0 and 0.25"),
+    (("trace_share",), lambda value: 0 <= value <= 1, "lie between 0 and 1"),
+    (("threads", "slots", "store_connections"), lambda value: value >= 1, "be at least 1"),
+    (("most_deep",), lambda value: value >= LEAST_DEEP, f"be at least {LEAST_DEEP}"),
+    (("port", "metrics_port"), lambda value: 0 <= value <= 65535, "lie between 0 and 65535"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +36,7 @@ class Settings:
 
         port: 0 takes a free one.
 
-        store_url: ``redis://``, ``rediss://`` or ``unix://`` of the user store; None keeps users in memory.
+        store_url: of the user store, see ``server.redis_url``; None keeps users in memory.
 
         namespace: separates deployments that share one store.
 
@@ -26,7 +44,9 @@ class Settings:
 
         max_request_ms: longest budget, whatever the caller asks for.
 
-        reserve_ms: part of the budget kept back to finish an answer once the deep rung has given up.
+        reserve_ms: part of the budget kept back, at least, to finish an answer once the deep rung has given up.
+
+        reserve_share: the same as a share of what is left of the budget; the larger of both counts.
 
         floor_ms: with less than this left, no rung above popularity is started.
 
@@ -38,6 +58,12 @@ class Settings:
 
         retrieve_share: part of the remaining budget that the slow generators may take.
 
+        score_timeout_ms: longest run of the model, however long the budget is; one that takes longer hangs.
+
+        most_deep: requests on the deep rung at a time, at most; the limiter finds how many are good.
+
+        exercise_share: part of users' calls that is answered from each lower rung on purpose; 0 for none.
+
         threads: threads that run slow generators and the model. One thread and the event loop keep two cores busy; more
             only take the interpreter from each other.
 
@@ -48,6 +74,12 @@ class Settings:
         warm_up_requests: requests answered before the process calls itself ready, at each of several sizes.
 
         drain_s: how long calls in flight may take to end when the process is asked to stop.
+
+        otlp_endpoint: collector of metrics and spans, ``http://host:port``; None for none.
+
+        metrics_port: port on which Prometheus finds ``/metrics``, on ``host``; 0 takes a free one, None for none.
+
+        trace_share: part of the calls without a caller's trace that are traced.
     """
 
     host: str = "127.0.0.1"
@@ -57,16 +89,23 @@ class Settings:
     default_deadline_ms: float = 100.0
     max_request_ms: float = 500.0
     reserve_ms: float = 4.0
+    reserve_share: float = 0.1
     floor_ms: float = 1.0
     store_share: float = 0.3
     store_timeout_ms: float = 30.0
     store_connections: int = 32
     retrieve_share: float = 0.4
+    score_timeout_ms: float = 50.0
+    most_deep: int = 32
+    exercise_share: float = 0.005
     threads: int = 1
-    slots: int = 16
+    slots: int = 64
     surfaces: Mapping[str, bool] = field(default_factory=dict)
     warm_up_requests: int = 5
     drain_s: float = 5.0
+    otlp_endpoint: str | None = None
+    metrics_port: int | None = None
+    trace_share: float = 0.01
 
     def __post_init__(self) -> None:
         """Refuse settings that no server could run with.
@@ -74,17 +113,8 @@ class Settings:
         Raises:
             ValueError: a setting is out of range; the message names it and its bound.
         """
-        for name in ("default_deadline_ms", "max_request_ms", "store_timeout_ms", "drain_s"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be above 0")
-        for name in ("reserve_ms", "floor_ms", "warm_up_requests"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be 0 or more")
-        for name in ("store_share", "retrieve_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must lie between 0 and 1")
-        for name in ("threads", "slots", "store_connections"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
-        if not 0 <= self.port <= 65535:
-            raise ValueError(f"port is {self.port}, it must lie between 0 and 65535")
+        for names, fits, bound in _BOUNDS:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not fits(value):
+                    raise ValueError(f"{name} is {value}, it must {bound}")

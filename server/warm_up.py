@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +25,15 @@ MIN_OVERLAP = 0.8
 _MEASUREMENTS = 5
 
 
-async def warm_up(pipeline: Pipeline, rounds: int) -> None:
-    """Answer requests of users with popular histories, learn what scoring costs, repeat golden answers.
+async def warm_up(pipeline: Pipeline, rounds: int) -> Mapping[Tier, float]:
+    """Answer requests of users with popular histories, learn what answers cost, repeat golden answers.
 
     Args:
         pipeline: what will serve.
         rounds: requests of each size.
+
+    Returns:
+        Seconds that the quickest answer from each rung took.
 
     Raises:
         BundleError: a golden request is not answered as when the bundle was built.
@@ -38,13 +42,19 @@ async def warm_up(pipeline: Pipeline, rounds: int) -> None:
     request = Request(user_id="warm-up", limit=max(LIMITS), allow_repeats=True)
     popular = bundle.popularity.generate(build_query(bundle, request, UserState(), 0.0), max(LIMITS)).rows.tolist()
     ids = [bundle.catalogue.ids[row] for row in popular]
+    took_s: dict[Tier, float] = {}
     for turn in range(rounds):
         for limit in LIMITS:
             await _ask(pipeline, [(item_id, "", 0.0) for item_id in ids[turn : turn + limit]], limit)
+        for tier in (Tier.POPULARITY, Tier.CF, Tier.DEEP):
+            begun_s = perf_counter()
+            answer = await _ask(pipeline, [(item_id, "", 0.0) for item_id in ids[:50]], 20, tier)
+            took_s[answer.tier] = min(perf_counter() - begun_s, took_s.get(answer.tier, math.inf))
     if ids:
         _measure(pipeline, ids)
     for golden in bundle.manifest.golden:
         await _repeat(pipeline, golden)
+    return took_s
 
 
 async def record_golden(pipeline: Pipeline, events: Sequence[tuple[str, str, float]], limit: int) -> dict[str, Any]:
@@ -61,17 +71,19 @@ async def record_golden(pipeline: Pipeline, events: Sequence[tuple[str, str, flo
     return {"events": [list(e) for e in events], "limit": limit, "tier": answer.tier.name, "items": items}
 
 
-async def _ask(pipeline: Pipeline, events: Sequence[tuple[str, str, float]], limit: int) -> Recommendation:
+async def _ask(
+    pipeline: Pipeline, events: Sequence[tuple[str, str, float]], limit: int, tier: Tier = Tier.DEEP
+) -> Recommendation:
     now_s = pipeline.bundle.manifest.as_of_s
     state = UserState(tuple(UserEvent(item_id, kind, now_s - age_s) for item_id, kind, age_s in events))
     request = Request(user_id="warm-up", limit=limit, allow_repeats=True)
-    return await pipeline.answer(request, state, Ascent(Deadline.never(), Tier.DEEP), now_s=now_s)
+    return await pipeline.answer(request, state, Ascent(Deadline.never(), tier), now_s=now_s)
 
 
 def _measure(pipeline: Pipeline, ids: Sequence[str]) -> None:
     """Fit the cost of scoring to the quickest of a few runs over one row and over many."""
     bundle = pipeline.bundle
-    if bundle.scorer is None:
+    if bundle.scorer is None or pipeline.deep is None:
         return
     request = Request(user_id="warm-up", limit=len(ids), allow_repeats=True)
     state = UserState(tuple(UserEvent(item_id, "", 0.0) for item_id in ids))
@@ -90,7 +102,7 @@ def _measure(pipeline: Pipeline, ids: Sequence[str]) -> None:
             bundle.scorer.score(query, part)
             runs.append(perf_counter() - start_s)
         took.append((len(part), min(runs)))
-    pipeline.cost.seed(*took)
+    pipeline.deep.cost.seed(*took)
 
 
 async def _repeat(pipeline: Pipeline, golden: Mapping[str, Any]) -> None:

@@ -26,13 +26,31 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = DEFAULT_PORT,
     redis: Annotated[
         str | None,
-        typer.Option(help="URL of Redis or Valkey, redis://host:6379/0. Without it an embedded Valkey is started."),
+        typer.Option(
+            help="URL of Redis or Valkey: redis://host:6379/0, rediss://, unix://, redis+sentinel://host:26379/service, "
+            "redis+cluster://host:6379. Without it an embedded Valkey is started."
+        ),
     ] = None,
     data: Annotated[Path, typer.Option(help="Where the embedded Valkey keeps its data.")] = EMBEDDED,
     namespace: Annotated[str, typer.Option(help="Separates deployments that share one Redis.")] = "default",
     default_deadline_ms: Annotated[float, typer.Option(help="Budget of a call that names no deadline.")] = 100.0,
     max_request_ms: Annotated[float, typer.Option(help="Longest budget, whatever a caller asks for.")] = 500.0,
     threads: Annotated[int, typer.Option(help="Threads for the model and slow generators.")] = 1,
+    exercise_share: Annotated[
+        float,
+        typer.Option(
+            help="Part of users' calls answered from each lower rung on purpose, so that it is known to work."
+        ),
+    ] = 0.005,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port on which Prometheus finds /metrics; 0 takes a free one.")
+    ] = None,
+    otlp: Annotated[
+        str | None, typer.Option(help="Collector for metrics and spans over OTLP, http://host:4317.")
+    ] = None,
+    trace_share: Annotated[
+        float, typer.Option(help="Part of the calls without a caller's trace that are traced.")
+    ] = 0.01,
     repeats_on: Annotated[
         list[str],
         typer.Option(help="A surface where items of the user's past may come back; may be given several times."),
@@ -64,6 +82,10 @@ def serve(
                 default_deadline_ms=default_deadline_ms,
                 max_request_ms=max_request_ms,
                 threads=threads,
+                exercise_share=exercise_share,
+                metrics_port=metrics_port,
+                otlp_endpoint=otlp,
+                trace_share=trace_share,
                 surfaces=dict.fromkeys(repeats_on, True),
             )
         except ValueError as error:

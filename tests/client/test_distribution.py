@@ -9,15 +9,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
-from server.fan_out import WorkPool
-from server.pipeline import Pipeline
-from server.servicer import Servicer
-from server.settings import Settings
-from server.user_store import MemoryUserStore
-from tests.server import toy
+from tests.server.running import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,16 +53,8 @@ def test_the_wheel_has_stubs_and_client_only(wheel: Path) -> None:
 
 @pytest.fixture
 async def target() -> AsyncIterator[str]:
-    work, settings = WorkPool(threads=1, slots=4), Settings(max_request_ms=20_000)
-    servicer = Servicer(settings)
-    servicer.pipeline = Pipeline(toy.bundle(), MemoryUserStore(()), work, settings)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((servicer.handler(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield f"127.0.0.1:{port}"
-    await server.stop(None)
-    work.close()
+    async with running() as server:
+        yield server.address
 
 
 async def test_a_service_that_installs_the_wheel_alone_gets_answers(wheel: Path, target: str, tmp_path: Path) -> None:

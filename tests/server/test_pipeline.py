@@ -119,7 +119,7 @@ SIMILAR = Request(user_id="", limit=8)
 
 
 async def test_similar_items_start_with_neighbours_and_go_on_with_popular_ones(served: Pipeline) -> None:
-    answer = await served.similar("item-11", SIMILAR, Deadline.never())
+    answer = await served.similar("item-11", SIMILAR, Ascent(Deadline.never(), Tier.CF))
 
     assert ids_of(answer)[:3] == ["item-12", "item-13", "item-14"]
     assert len(answer.rows) == SIMILAR.limit
@@ -131,14 +131,14 @@ async def test_similar_items_start_with_neighbours_and_go_on_with_popular_ones(s
 
 @pytest.mark.parametrize("item_id", IDS)
 async def test_no_item_is_similar_to_itself_and_the_list_is_full(served: Pipeline, item_id: str) -> None:
-    answer = await served.similar(item_id, replace(SIMILAR, limit=40), Deadline.never())
+    answer = await served.similar(item_id, replace(SIMILAR, limit=40), Ascent(Deadline.never(), Tier.CF))
 
     assert item_id not in ids_of(answer)
     assert len(answer.rows) == 40
 
 
 async def test_an_unknown_item_has_popular_items_and_the_reason_is_said(served: Pipeline) -> None:
-    answer = await served.similar("unheard-of", SIMILAR, Deadline.never())
+    answer = await served.similar("unheard-of", SIMILAR, Ascent(Deadline.never(), Tier.CF))
 
     assert (answer.tier, answer.skipped[Tier.CF]) == (Tier.POPULARITY, Reason.UNKNOWN_ITEM)
     assert len(answer.rows) == SIMILAR.limit
@@ -147,7 +147,7 @@ async def test_an_unknown_item_has_popular_items_and_the_reason_is_said(served: 
 async def test_similar_items_keep_to_filters_and_exclusions(served: Pipeline) -> None:
     request = replace(SIMILAR, exclude=("item-12",), filters=Filters(categories=("toy",)))
 
-    answer = await served.similar("item-11", request, Deadline.never())
+    answer = await served.similar("item-11", request, Ascent(Deadline.never(), Tier.CF))
 
     assert ids_of(answer)[:2] == ["item-13", "item-14"]
     assert all(row % 3 for row in answer.rows.tolist())
@@ -161,7 +161,7 @@ async def test_ranking_gives_every_known_item_once_whatever_filters_would_say(
     asked = ("item-05", "item-59", "unheard-of", "item-02", "item-31")
     request = Request(user_id="ada", limit=len(asked), recent_events=history)
 
-    answer = await served.rank(asked, request, Deadline.never())
+    answer = await served.rank(asked, request, Ascent(Deadline.never()))
 
     assert sorted(ids_of(answer)) == ["item-02", "item-05", "item-31", "item-59"]
     assert answer.tier is (Tier.DEEP if history else Tier.POPULARITY)
@@ -169,7 +169,7 @@ async def test_ranking_gives_every_known_item_once_whatever_filters_would_say(
 
 
 async def test_ranking_nothing_that_is_known_is_an_empty_answer(served: Pipeline) -> None:
-    answer = await served.rank(("what", "ever"), Request("ada", 2, recent_events=toy.HISTORY), Deadline.never())
+    answer = await served.rank(("what", "ever"), Request("ada", 2, recent_events=toy.HISTORY), Ascent(Deadline.never()))
 
     assert len(answer.rows) == 0
 
@@ -178,7 +178,7 @@ async def test_events_of_the_request_join_the_stored_ones(served: Pipeline) -> N
     await served._store.append("ada", [toy.HISTORY[1]])
     request = Request(user_id="ada", limit=8, recent_events=(toy.HISTORY[0],))
 
-    answer = await served.recommend(request, Deadline.never(), max_tier=Tier.CF)
+    answer = await served.recommend(request, Ascent(Deadline.never(), Tier.CF))
 
     assert {"item-12", "item-13", "item-14", "item-03", "item-04"} <= set(ids_of(answer))
     assert "item-02" not in ids_of(answer)
@@ -187,7 +187,7 @@ async def test_events_of_the_request_join_the_stored_ones(served: Pipeline) -> N
 async def test_the_same_request_has_the_same_answer(served: Pipeline) -> None:
     request = Request(user_id="ada", limit=8, recent_events=toy.HISTORY)
 
-    first, second = [await served.recommend(request, Deadline.never()) for _ in range(2)]
+    first, second = [await served.recommend(request, Ascent(Deadline.never())) for _ in range(2)]
 
     assert first.rows.tolist() == second.rows.tolist()
     assert first.scores.tolist() == second.scores.tolist()

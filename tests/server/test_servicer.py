@@ -11,13 +11,14 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from core.types import UserEvent
-from server.fan_out import WorkPool
-from server.pipeline import Pipeline
-from server.servicer import SERVICE, Servicer
+from server.admission import Admission
+from server.edge import Edge
+from server.limiter import Vegas
+from server.servicer import SERVICE
 from server.settings import Settings
-from server.user_store import MemoryUserStore
 from terrace.v1 import recommendation_pb2 as pb
 from tests.server import toy
+from tests.server.running import Running, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,43 +28,34 @@ EVENT = pb.Event(item_id="item-11", event_type="view")
 
 
 class World:
-    """A servicer on a port of its own and a channel to it."""
+    """A server on a port of its own and a channel to it."""
 
-    def __init__(self, servicer: Servicer, store: MemoryUserStore, channel: grpc.aio.Channel) -> None:
-        self.servicer = servicer
-        self.store = store
+    def __init__(self, server: Running, channel: grpc.aio.Channel) -> None:
+        self.server = server
         self._channel = channel
 
-    async def raw(self, method: str, data: bytes) -> bytes:
-        return await self._channel.unary_unary(f"/{SERVICE}/{method}")(data, timeout=20)
+    async def raw(self, method: str, data: bytes, *metadata: tuple[str, str]) -> bytes:
+        return await self._channel.unary_unary(f"/{SERVICE}/{method}")(data, timeout=20, metadata=metadata)
 
-    async def recommend(self, **fields: Any) -> pb.RecommendResponse:
+    async def recommend(self, *metadata: tuple[str, str], **fields: Any) -> pb.RecommendResponse:
         message = pb.RecommendRequest(**{"user_id": "ada", **fields})
-        return pb.RecommendResponse.FromString(await self.raw("Recommend", message.SerializeToString()))
+        return pb.RecommendResponse.FromString(await self.raw("Recommend", message.SerializeToString(), *metadata))
 
-    async def similar(self, **fields: Any) -> pb.SimilarItemsResponse:
+    async def similar(self, *metadata: tuple[str, str], **fields: Any) -> pb.SimilarItemsResponse:
         message = pb.SimilarItemsRequest(**{"item_id": "item-11", **fields})
-        return pb.SimilarItemsResponse.FromString(await self.raw("SimilarItems", message.SerializeToString()))
+        return pb.SimilarItemsResponse.FromString(
+            await self.raw("SimilarItems", message.SerializeToString(), *metadata)
+        )
 
-    async def rank(self, **fields: Any) -> pb.RankItemsResponse:
+    async def rank(self, *metadata: tuple[str, str], **fields: Any) -> pb.RankItemsResponse:
         message = pb.RankItemsRequest(**{"user_id": "ada", "item_ids": ["item-11"], **fields})
-        return pb.RankItemsResponse.FromString(await self.raw("RankItems", message.SerializeToString()))
+        return pb.RankItemsResponse.FromString(await self.raw("RankItems", message.SerializeToString(), *metadata))
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    work = WorkPool(threads=1, slots=4)
-    store = MemoryUserStore(("purchase",))
-    servicer = Servicer(SETTINGS, now_s=lambda: 1000.0)
-    servicer.pipeline = Pipeline(toy.bundle(), store, work, SETTINGS, now_s=lambda: 1000.0)
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((servicer.handler(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield World(servicer, store, channel)
-    await server.stop(None)
-    work.close()
+    async with running(SETTINGS) as server, grpc.aio.insecure_channel(server.address) as channel:
+        yield World(server, channel)
 
 
 def filters(**fields: Any) -> dict[str, Any]:
@@ -170,8 +162,7 @@ async def test_malformed_bytes_are_the_callers_error(world: World, method: str, 
 async def test_an_error_of_the_program_reaches_the_log_and_not_the_caller(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert world.servicer.pipeline is not None
-    world.servicer.pipeline._now_s = toy.fail
+    world.server.pipeline._now_s = toy.fail
 
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await world.recommend()
@@ -184,7 +175,7 @@ async def test_an_error_of_the_program_reaches_the_log_and_not_the_caller(
 
 
 async def test_a_server_without_a_bundle_sends_callers_elsewhere(world: World) -> None:
-    world.servicer.pipeline = None
+    world.server.edge.pipeline = None
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await world.recommend()
@@ -249,7 +240,9 @@ async def test_ranking_returns_every_item_once_and_unknown_ones_last_in_the_orde
 
 async def test_a_surface_may_allow_items_of_the_users_past(world: World) -> None:
     """Bought long ago and proposed by a neighbour: only the basket offers it again."""
-    await world.store.append("ada", [UserEvent("item-12", "purchase", 10.0), UserEvent("item-11", "view", 900.0)])
+    await world.server.store.append(
+        "ada", [UserEvent("item-12", "purchase", 10.0), UserEvent("item-11", "view", 900.0)]
+    )
 
     basket = await world.recommend(surface="basket", limit=40)
     home = await world.recommend(surface="home", limit=40)
@@ -259,7 +252,11 @@ async def test_a_surface_may_allow_items_of_the_users_past(world: World) -> None
 
 
 async def test_the_budget_is_the_smaller_of_the_callers_and_the_servers() -> None:
-    servicer = Servicer(replace(SETTINGS, default_deadline_ms=100, max_request_ms=500))
+    edge = Edge(
+        replace(SETTINGS, default_deadline_ms=100, max_request_ms=500),
+        Admission(Vegas(initial=4, lowest=4, highest=4)),
+        [].append,
+    )
 
     class Context:
         def __init__(self, left_s: float | None) -> None:
@@ -268,6 +265,6 @@ async def test_the_budget_is_the_smaller_of_the_callers_and_the_servers() -> Non
         def time_remaining(self) -> float | None:
             return self._left_s
 
-    left = [servicer._deadline(Context(s)).left_s() for s in (None, 0.05, 3600.0)]  # type: ignore[arg-type]  # a part
+    left = [edge._deadline(Context(s)).left_s() for s in (None, 0.05, 3600.0)]  # type: ignore[arg-type]  # a part
 
     assert left == [pytest.approx(0.1, abs=0.02), pytest.approx(0.05, abs=0.02), pytest.approx(0.5, abs=0.02)]
