@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from dataclasses import fields
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from offline.shop import generate_shop
+from terrace.cli.build import build, evaluate
 from terrace.cli.demo import server, store
 from terrace.cli.output import bars
+from terrace.cli.steps import Source
 from terrace.client import Client, Event, Tier
+from tests.e2e.commands import terrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-def terrace(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user would."""
-    done = subprocess.run(
-        [sys.executable, "-m", "terrace.cli", *arguments], capture_output=True, text=True, check=False
-    )
-    assert expect == done.returncode, done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Events and items of a small generated shop."""
-    events, items = generate_shop(users=260, items=180, events=9_000, days=120, seed=3).write(
-        tmp_path_factory.mktemp("shop")
-    )
-    return str(events), str(items)
-
-
-@pytest.fixture(scope="module")
-def built(files: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def built(shop: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """Folder of bundles with one bundle, and the figures that its build printed."""
     bundles = tmp_path_factory.mktemp("bundles")
-    done = terrace("build", "--events", files[0], "--items", files[1], "--bundles", str(bundles), "--json")
+    done = terrace("build", *shop, "--bundles", str(bundles), "--json")
     return bundles, json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
 def address(
-    built: tuple[Path, dict[str, Any]], files: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
+    built: tuple[Path, dict[str, Any]], shop: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """A running server with the shop's users in its store."""
     bundle = next(built[0].iterdir())
     data = tmp_path_factory.mktemp("store")
-    terrace("ingest", "--events", files[0], "--items", files[1], "--data", str(data))
+    terrace("ingest", *shop, "--data", str(data))
     with store(data) as embedded, server(bundle, embedded.url) as where:
         yield where
 
@@ -78,9 +62,9 @@ def test_the_bundle_shows_what_is_in_it(built: tuple[Path, dict[str, Any]]) -> N
     assert "Generators and models" in terrace("bundle", "show", str(built[0])).stdout
 
 
-def test_a_known_user_is_answered_by_the_model_with_reasons(address: str, files: tuple[str, str]) -> None:
+def test_a_known_user_is_answered_by_the_model_with_reasons(address: str, shop: tuple[str, ...]) -> None:
     """The user's own purchases do not come back, and items are explained by the user's history."""
-    events = pq.read_table(files[0], columns=["user_id", "item_id", "event_type"]).to_pydict()
+    events = pq.read_table(shop[1], columns=["user_id", "item_id", "event_type"]).to_pydict()
     users, counts = np.unique(events["user_id"], return_counts=True)
     user = str(users[counts.argmax()])
     own = {
@@ -161,6 +145,11 @@ def test_data_with_next_to_nothing_in_it_still_becomes_a_bundle(tmp_path: Path, 
     assert said in done.stderr
     assert "the ladder of this bundle ends at CF: " in done.stderr
     assert "all match their checksums" in terrace("bundle", "show", str(tmp_path / "bundles")).stdout
+
+
+@pytest.mark.parametrize("command", [build, evaluate])
+def test_a_command_has_an_option_for_all_that_a_build_goes_by(command: Callable[..., None]) -> None:
+    assert {field.name for field in fields(Source)} <= set(signature(command).parameters)
 
 
 def test_without_a_terminal_progress_is_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from core.manifest import newest_bundle, read_manifest, verify
 from offline.per_user import PerUser
-from offline.shop import generate_shop
+from tests.e2e.commands import terrace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def terrace(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user would."""
-    done = subprocess.run(
-        [sys.executable, "-m", "terrace.cli", *arguments], capture_output=True, text=True, check=False
-    )
-    assert expect == done.returncode, done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+def files(shop: tuple[str, ...]) -> tuple[str, ...]:
     """Options that name a small generated shop and a ladder without a model."""
-    events, items = generate_shop(users=260, items=180, events=9_000, days=120, seed=3).write(
-        tmp_path_factory.mktemp("shop")
-    )
-    return ("--events", str(events), "--items", str(items), "--no-deep")
+    return (*shop, "--no-deep")
 
 
 @pytest.fixture(scope="module")
