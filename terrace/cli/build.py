@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,26 +83,11 @@ def build(
 
     Example: `terrace build --events events.parquet --items items.csv --map timestamp=ts --weight rating=2`
     """
+    source = _source(locals())
     from offline.gate import check
 
     writable(report_to)
     earlier = load_previous(previous, bundles)
-    source = Source(
-        events,
-        items,
-        column_map,
-        weight,
-        engine,
-        split,
-        horizon_days,
-        seed,
-        deep,
-        answers,
-        test,
-        train_minutes,
-        checkpoints,
-        ablate,
-    )
     with builder(source) as (made, told):
         found = measure(made, told) if measured else None
         verdict = check(found, earlier)
@@ -151,25 +136,10 @@ def evaluate(
 
     Example: `terrace evaluate --events ratings.csv --split last-event --report ratings.html`
     """
+    source = _source(locals())
     from offline.gate import check
 
     writable(report_to)
-    source = Source(
-        events,
-        items,
-        column_map,
-        weight,
-        engine,
-        split,
-        horizon_days,
-        seed,
-        deep,
-        answers,
-        test,
-        train_minutes,
-        checkpoints,
-        ablate,
-    )
     with builder(source) as (made, told):
         found = measure(made, told)
         if report_to is not None:
@@ -178,6 +148,11 @@ def evaluate(
             page = report(judged, None, made.warnings, f"Evaluation of {Path(events).name}")
             report_to.write_text(page, encoding="utf-8")
     show(found.figures, as_json=as_json)
+
+
+def _source(options: Mapping[str, Any]) -> Source:
+    """What to build from, by the names of the options; those that say something else are not looked at."""
+    return Source(**{field.name: options[field.name] for field in fields(Source)})
 
 
 def show(metrics: Mapping[str, Any], *, as_json: bool) -> None:
