@@ -57,7 +57,7 @@ class Pipeline:
         settings: Settings,
         *,
         now_s: Callable[[], float] = time.time,
-        clock: Callable[[], float] = time.monotonic,
+        breaker: Callable[[str, Rule], Breaker] = Breaker,
     ) -> None:
         """Keep the parts.
 
@@ -67,13 +67,13 @@ class Pipeline:
             work: threads for slow generators and the model.
             settings: shares of the budget.
             now_s: wall clock, seconds since the epoch: how old an event is.
-            clock: monotonic, seconds: what the breakers go by.
+            breaker: makes the breaker of a name.
         """
         self.bundle = bundle
         self.floor = Floor(bundle)
         rules = {USER_STORE: _STORE_RULE, SCORER: _SLOW_RULE}
         rules |= {g.name: _QUICK_RULE if g.inline else _SLOW_RULE for g in bundle.generators}
-        self.breakers: Mapping[str, Breaker] = {name: Breaker(name, rule, clock=clock) for name, rule in rules.items()}
+        self.breakers: Mapping[str, Breaker] = {name: breaker(name, rule) for name, rule in rules.items()}
         self.deep = None
         if bundle.scorer is not None:
             self.deep = DeepRung(bundle, bundle.scorer, work, settings, self.breakers)

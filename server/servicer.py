@@ -48,9 +48,9 @@ class Servicer:
     def handler(self, edge: Edge) -> grpc.GenericRpcHandler:
         """What a gRPC server registers; works on bytes, behind ``edge``."""
         methods = (
-            ("Recommend", Tier.DEEP, self._recommend),
-            ("SimilarItems", Tier.CF, self._similar_items),
-            ("RankItems", Tier.DEEP, self._rank_items),
+            ("Recommend", Tier.DEEP, self.recommend),
+            ("SimilarItems", Tier.CF, self.similar_items),
+            ("RankItems", Tier.DEEP, self.rank_items),
         )
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             name: grpc.unary_unary_rpc_method_handler(edge.guard(name, ceiling, method))
@@ -58,19 +58,22 @@ class Servicer:
         }
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    async def _recommend(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+    async def recommend(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+        """``Recommend``, from bytes to bytes; raises ``InvalidRequestError``."""
         request = checks.recommend(_parse(pb.RecommendRequest, raw), self._settings.surfaces, self._now_s)
         answer = await pipeline.recommend(request, ascent)
         message = pb.RecommendResponse(items=_items(pipeline, answer), info=_info(answer, recommendation_id))
         return Answered(answer, message.SerializeToString())
 
-    async def _similar_items(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+    async def similar_items(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+        """``SimilarItems``, from bytes to bytes; raises ``InvalidRequestError``."""
         asked = _parse(pb.SimilarItemsRequest, raw)
         answer = await pipeline.similar(asked.item_id, checks.similar(asked), ascent)
         message = pb.SimilarItemsResponse(items=_items(pipeline, answer), info=_info(answer, recommendation_id))
         return Answered(answer, message.SerializeToString())
 
-    async def _rank_items(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+    async def rank_items(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+        """``RankItems``, from bytes to bytes; raises ``InvalidRequestError``."""
         item_ids, request = checks.rank(_parse(pb.RankItemsRequest, raw), self._now_s)
         answer = await pipeline.rank(item_ids, request, ascent)
         known = pipeline.bundle.catalogue.row_of

@@ -1,0 +1,139 @@
+"""What protection costs a DEEP request: admission, budget, breakers and metrics, on and off, side by side in one process.
+
+Both ways answer the same users from the same bundle through the same edge, without gRPC, in turns of a few requests, so
+that a busy machine slows both. Off: everybody is admitted, no breaker counts, nothing is recorded; the budget is what
+holds a request together and stays, but for its timers nothing is left of it to turn off.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import uvloop
+
+from core.types import Tier
+from loadtests.users import NAMESPACE, SEEN_TYPES
+from server.admission import Admission, Permit
+from server.edge import Context, Edge
+from server.exporters import exporters
+from server.fan_out import WorkPool
+from server.limiter import Vegas
+from server.loader import load_bundle
+from server.pipeline import Pipeline
+from server.servicer import Servicer
+from server.settings import LEAST_DEEP, Settings
+from server.user_store import RedisUserStore
+from server.warm_up import warm_up
+from terrace.v1 import recommendation_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from core.bundle import Bundle
+    from loadtests.place import Place
+    from server.breaker import Breaker, Outcome
+    from server.telemetry import Call
+    from server.user_store import UserStore
+
+TARGET = 0.05
+_TURN = 20
+
+
+class _Caller:
+    """What gRPC tells a handler of a call."""
+
+    def time_remaining(self) -> float:
+        """Enough."""
+        return 2.0
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """What grpcio sends by itself, and what a service of ours adds."""
+        return (("user-agent", "grpc-python-asyncio/1.85.1"), ("terrace-criticality", "user"))
+
+
+class _Everybody(Admission):
+    """Admits without a look."""
+
+    def __init__(self) -> None:
+        super().__init__(Vegas(initial=LEAST_DEEP, lowest=LEAST_DEEP, highest=LEAST_DEEP))
+        self._permit = Permit(Tier.DEEP, 0.0, 0.0, 1)
+
+    def admit(self, *_: object) -> Permit:
+        """Come in."""
+        return self._permit
+
+    def give_back(self, *_: object, **__: object) -> None:
+        """Never mind."""
+
+
+class _Always:
+    """A breaker that counts nothing."""
+
+    def permit(self) -> int:
+        """Yes."""
+        return 1
+
+    def ended(self, permit: int, outcome: Outcome, seconds: float = 0.0) -> None:
+        """Never mind."""
+
+
+def run(place: Place) -> dict[str, Any]:
+    """Measure; the headline is ``protection_share``."""
+    made = place.asked()
+    bundle = load_bundle(made.bundle)
+    with made.store() as url:
+        return uvloop.run(_measure(bundle, url, made.users.ids, rounds=3 if place.quick else 60))
+
+
+async def _measure(bundle: Bundle, store_url: str, user_ids: list[str], rounds: int) -> dict[str, Any]:
+    settings = Settings(exercise_share=0.0)
+    store = RedisUserStore(store_url, NAMESPACE, SEEN_TYPES)
+    work = WorkPool(settings.threads, settings.slots)
+    exported = exporters(metrics_port=0)
+    on = Edge(
+        settings,
+        Admission(Vegas(initial=LEAST_DEEP, lowest=LEAST_DEEP, highest=settings.most_deep)),
+        exported.telemetry.record,
+    )
+    off = Edge(settings, _Everybody(), _nothing)
+    on.pipeline = Pipeline(bundle, store, work, settings)
+    off.pipeline = _bare(bundle, store, work, settings)
+    for edge in (on, off):
+        await warm_up(cast("Pipeline", edge.pipeline), 5)
+    calls = {name: _method(edge, settings) for name, edge in (("on", on), ("off", off))}
+    requests = [pb.RecommendRequest(user_id=user_id, limit=20).SerializeToString() for user_id in user_ids]
+    spent: dict[str, list[float]] = {"on": [], "off": []}
+    for turn in range(-2, rounds):
+        for name in ("on", "off") if turn % 2 else ("off", "on"):
+            begun_s = time.process_time()
+            for i in range(_TURN):
+                raw = await calls[name](requests[(turn * _TURN + i) % len(requests)], cast("Context", _Caller()))
+                if pb.RecommendResponse.FromString(raw).info.tier != pb.TIER_DEEP:
+                    raise RuntimeError("not the answer that is measured")
+            if turn >= 0:
+                spent[name].append((time.process_time() - begun_s) / _TURN * 1000)
+    work.close()
+    await store.close()
+    exported.close()
+    on_ms, off_ms = (statistics.median(spent[name]) for name in ("on", "off"))
+    differences = [a - b for a, b in zip(spent["on"], spent["off"], strict=True)]
+    return {
+        "protection_share": statistics.median(differences) / on_ms,
+        "protection_target": TARGET,
+        "protection_ms": statistics.median(differences),
+        "deep_request_ms": {"on": on_ms, "off": off_ms},
+    }
+
+
+def _bare(bundle: Bundle, store: UserStore, work: WorkPool, settings: Settings) -> Pipeline:
+    return Pipeline(bundle, store, work, settings, breaker=lambda name, rule: cast("Breaker", _Always()))  # noqa: ARG005
+
+
+def _method(edge: Edge, settings: Settings) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    return edge.guard("Recommend", Tier.DEEP, Servicer(settings).recommend)
+
+
+def _nothing(_: Call) -> None:
+    """Record nothing."""
