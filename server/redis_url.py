@@ -19,6 +19,7 @@ from redis.asyncio import Connection, Redis, RedisCluster, Sentinel, SSLConnecti
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 if TYPE_CHECKING:
@@ -157,6 +158,13 @@ class StoreUrl:
             socket_connect_timeout=connect_timeout_s,
             retry=Retry(NoBackoff(), 0),
         )
+
+
+async def close_client(client: Redis | RedisCluster) -> None:
+    """Close what ``StoreUrl.client`` made, and the connections to Sentinels, which redis-py leaves open."""
+    await client.aclose()
+    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+        await client.connection_pool.sentinel_manager.aclose()
 
 
 def _options(parts: SplitResult, kind: Kind) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from core.query import MAX_HISTORY
 from core.types import NO_HASHES, Reason, UserEvent, UserState
 from server.redis_links import MISSES, Links, Miss, MissError
 from server.redis_topology import topology_of
-from server.redis_url import StoreUrl
+from server.redis_url import StoreUrl, close_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -219,7 +219,7 @@ class RedisUserStore:
         await self._topology.close()
         await self._links.close()
         if self._writer is not None:
-            await self._writer.aclose()
+            await close_client(self._writer)
 
     def _client(self) -> Redis | RedisCluster:
         """What writes; a process that only reads never makes it."""

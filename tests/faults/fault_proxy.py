@@ -80,6 +80,8 @@ class FaultProxy:
         total: connections accepted so far.
 
         peak: most that were open at a time.
+
+        asked: commands of the Redis protocol that clients sent so far.
     """
 
     def __init__(self, upstream: Upstream) -> None:
@@ -88,7 +90,7 @@ class FaultProxy:
         self._listener: socket.socket | None = None
         self._links: dict[asyncio.Task[None], socket.socket] = {}
         self.port = 0
-        self.open, self.total, self.peak = 0, 0, 0
+        self.open, self.total, self.peak, self.asked = 0, 0, 0, 0
 
     @property
     def mode(self) -> Mode:
@@ -178,12 +180,14 @@ class FaultProxy:
             if self._mode is not mode:
                 mode, passed = self._mode, 0
             toxic: Toxic = getattr(mode, way)
+            commands = _commands(chunk) if way == "up" else 0
+            self.asked += commands
             if toxic.latency_s or toxic.jitter_s:
                 await asyncio.sleep(toxic.latency_s + random.random() * toxic.jitter_s)
             if toxic.black_hole:
                 continue
             if mode.reply is not None and way == "up":
-                await loop.sock_sendall(client, mode.reply * _commands(chunk))
+                await loop.sock_sendall(client, mode.reply * commands)
                 continue
             limits = [limit - passed for limit in (toxic.close_after, toxic.reset_after) if limit is not None]
             passing = chunk[: max(0, min(limits))] if limits else chunk

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 import redis.asyncio as redis
 
+from core.events import VERSION, encode_event, encode_seen, item_hashes, user_hash
 from core.types import Reason
 from server.user_store import MemoryUserStore, RedisUserStore
 from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
@@ -14,7 +16,24 @@ from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from core.types import UserEvent
     from server.user_store import UserStore
+
+
+ADA, BOB = user_hash("ada"), user_hash("bob")
+
+
+def _text(value: bytes) -> bytes:
+    return b"$%d\r\n%s\r\n" % (len(value), value)
+
+
+def _listed(value: bytes) -> bytes:
+    return b"*1\r\n" + _text(value)
+
+
+def _other_version(event: UserEvent) -> bytes:
+    body = bytes([VERSION + 1]) + encode_event(event, ADA)[5:]
+    return zlib.crc32(body).to_bytes(4, "little") + body
 
 
 class TestMemoryUserStore(UserStoreContract):
@@ -88,29 +107,50 @@ class TestRedisUserStore(UserStoreContract):
         assert state.missing is Reason.STORE_FAILED
 
     @pytest.mark.parametrize(
-        ("reply", "reason"),
+        ("reply", "reason", "kind"),
         [
-            (None, Reason.STORE_LATE),
-            (b"", Reason.STORE_FAILED),
-            (b"+OK\r\nnonsense", Reason.STORE_FAILED),
-            (b"-LOADING Valkey is loading the dataset in memory\r\n", Reason.STORE_FAILED),
-            (b"*1\r\n$3\r\nabc\r\n$-1\r\n", Reason.STORE_FAILED),
-            (b"*0\r\n$6\r\nabcdef\r\n", Reason.STORE_FAILED),
-            (b"*2\r\n$30\r\nhalf a re", Reason.STORE_LATE),
+            (None, Reason.STORE_LATE, "late"),
+            (b"", Reason.STORE_FAILED, "failed"),
+            (b"+OK\r\nnonsense", Reason.STORE_FAILED, "failed"),
+            (b"-LOADING Valkey is loading the dataset in memory\r\n", Reason.STORE_FAILED, "failed"),
+            (b"-MOVED 7 127.0.0.1:1\r\n", Reason.STORE_FAILED, "moved"),
+            (b"-MOVED nonsense\r\n", Reason.STORE_FAILED, "failed"),
+            (b":1\r\n:2\r\n", Reason.STORE_FAILED, "corrupt"),
+            (b"*1\r\n$3\r\nabc\r\n$-1\r\n", Reason.STORE_FAILED, "corrupt"),
+            (b"*0\r\n$6\r\nabcdef\r\n", Reason.STORE_FAILED, "corrupt"),
+            (b"*2\r\n$30\r\nhalf a re", Reason.STORE_LATE, "late"),
+            (_listed(encode_event(event(1), BOB)) + b"$-1\r\n", Reason.STORE_FAILED, "foreign"),
+            (b"*0\r\n" + _text(encode_seen(item_hashes(["item-1"]), BOB)), Reason.STORE_FAILED, "foreign"),
+            (_listed(_other_version(event(1))) + b"$-1\r\n", Reason.STORE_FAILED, "version"),
+            (_listed(encode_event(event(1), ADA)[:-1]) + b"$-1\r\n", Reason.STORE_FAILED, "corrupt"),
         ],
-        ids=["silent", "closes", "nonsense", "loading", "event too short", "hashes cut", "half a reply"],
+        ids=[
+            "silent",
+            "closes",
+            "nonsense",
+            "loading",
+            "moved",
+            "moved nowhere",
+            "numbers",
+            "event too short",
+            "seen items cut",
+            "half a reply",
+            "another user's events",
+            "another user's seen items",
+            "another version",
+            "damaged",
+        ],
     )
     async def test_a_store_that_answers_rubbish_is_a_failure_and_not_an_error(
-        self, reply: bytes | None, reason: Reason
+        self, reply: bytes | None, reason: Reason, kind: str
     ) -> None:
         ended = asyncio.Event()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while data := await reader.read(4096):
-                if b"LRANGE" in data:
-                    writer.write(reply or b"")
-                    if reply == b"":
-                        break
+            while await reader.read(4096):
+                writer.write(reply or b"")
+                if reply == b"":
+                    break
             writer.close()
             await writer.wait_closed()
             ended.set()
@@ -120,12 +160,16 @@ class TestRedisUserStore(UserStoreContract):
         store = RedisUserStore(f"redis://127.0.0.1:{port}", "ns", SEEN_TYPES)
 
         state = await store.read("ada", 0.2)
+        if kind != "late":  # the connection is not kept
+            await ended.wait()
+            assert store.in_use == 0
         await store.close()
         await ended.wait()
         server.close()
         await server.wait_closed()
 
-        assert (state.missing, state.events) == (reason, ())
+        assert (state.missing, state.events, len(state.seen)) == (reason, (), 0)
+        assert {k: count for k, count in store.misses.items() if count} == {kind: 1}
 
     async def test_a_connection_that_the_store_closed_is_replaced_without_a_failed_read(
         self, store: RedisUserStore, valkey: str
