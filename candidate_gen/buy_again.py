@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from candidate_gen.arrays import check, load_array, params_of, save_params
+from candidate_gen.exact import DAY_S, decayed_sums
 from core.types import Candidates
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from core.catalogue import Catalogue
     from core.types import Query, Scores
 
-_DAY_S = 86_400
 _LEAST_SHARE = 0.005
 _SHARE = "share.npy"
 
@@ -85,8 +85,6 @@ class BuyAgain:
         chosen = Params(**params)
         share = np.ones(len(inputs.catalogue), np.float32)
         if chosen.trend_power:
-            from candidate_gen.exact import decayed_sums
-
             events = inputs.events.filter(inputs.events.weight > 0)
             trend = decayed_sums(events, len(inputs.catalogue), inputs.as_of_s, chosen.trend_half_life_days)
             share = ((trend / max(float(trend.max(initial=0.0)), 1e-12)) + _LEAST_SHARE) ** chosen.trend_power
@@ -97,7 +95,7 @@ class BuyAgain:
         if not query.allow_repeats or not len(query.history):
             return Candidates.none(self.name)
         rows, newest, owner = np.unique(query.history, return_index=True, return_inverse=True)
-        decay = np.exp2(query.history_age_s.astype(np.float64) / (-_DAY_S * self.params.half_life_days))
+        decay = np.exp2(query.history_age_s.astype(np.float64) / (-DAY_S * self.params.half_life_days))
         scores = (np.bincount(owner, query.history_weight * decay) * self.share[rows]).astype(np.float32)
         order = np.lexsort((newest, -scores))[:limit]
         return Candidates(self.name, rows[order], scores[order], (rows, scores))

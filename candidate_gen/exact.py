@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.types import Scores
 
 SCALE = 2.0**32
-DAY_S = 86_400.0
+DAY_S = 86_400
 
 
 def fixed(value: ir.NumericValue) -> ir.IntegerValue:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from candidate_gen.arrays import check, load_array, params_of, save_params
+from candidate_gen.exact import DAY_S, decayed_sums
 from core.types import NO_ROWS, Candidates
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _SCORE, _ORDER, _CATEGORY_PTR, _CATEGORY_RANKS = "score.npy", "order.npy", "cate
 _NEWCOMERS = "newcomers_"
 _GROWTH = 4
 _FIRST_LOOK = 64
-_DAY_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,6 @@ def newcomer_mix(trend: NDArray[Any], begun: NDArray[Any], weight: float) -> NDA
 
 
 def _trend(inputs: BuildInputs, half_life_days: float | None, *, first_only: bool) -> Scores:
-    from candidate_gen.exact import decayed_sums
-
     events = inputs.events
     if first_only:
         by_person = events.group_by("user", "item", "type")
@@ -250,9 +248,7 @@ def _beginnings(inputs: BuildInputs, half_life_days: float | None) -> Scores:
     """[items] decayed weights of positive events in the day that begins with a user's first one."""
     import ibis
 
-    from candidate_gen.exact import decayed_sums
-
     events = inputs.events.filter(inputs.events.weight > 0)
     events = events.mutate(begin=events.time.min().over(ibis.window(group_by="user")))
-    events = events.filter(events.time < events.begin + _DAY_S)
+    events = events.filter(events.time < events.begin + DAY_S)
     return decayed_sums(events, len(inputs.catalogue), inputs.as_of_s, half_life_days)
