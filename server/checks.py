@@ -16,6 +16,8 @@ from core.types import UserEvent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     from terrace.v1 import recommendation_pb2 as pb
 
 DEFAULT_LIMIT = 20
@@ -30,6 +32,7 @@ MAX_CATEGORIES = 100
 MAX_ATTRIBUTES = 20
 MAX_VALUES = 100
 MAX_ITEM_BYTES = 256
+_LAST_SECOND = 253_402_300_799  # of the year 9999, as ``Timestamp`` says
 _LONGEST_SURE = MAX_ITEM_BYTES // 4  # characters that fit in UTF-8 whatever they are
 
 _user_id = re.compile(r"[A-Za-z0-9_:.@-]{1,128}").fullmatch
@@ -137,9 +140,15 @@ def _events(events: Sequence[pb.Event], now_s: Callable[[], float]) -> tuple[Use
             raise InvalidRequestError("recent_events.event_type: 1 to 64 characters of [a-z0-9_-]")
         if not math.isfinite(event.value):
             raise InvalidRequestError("recent_events.value: a finite number")
-        at = min(event.time.seconds + event.time.nanos / 1e9, now) if event.HasField("time") else now
+        at = min(_time(event.time), now) if event.HasField("time") else now
         checked.append(UserEvent(_item("recent_events.item_id", event.item_id), event.event_type, at, event.value))
     return tuple(checked)
+
+
+def _time(time: Timestamp) -> float:
+    if not (0 <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < 10**9):
+        raise InvalidRequestError("recent_events.time: from the year 1970 to 9999, nanos from 0 to 999,999,999")
+    return time.seconds + time.nanos / 1e9
 
 
 def _context(context: Mapping[str, str]) -> Mapping[str, str]:

@@ -91,6 +91,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("recommend", events(event_type="V"), "recent_events.event_type: 1 to 64 characters"),
     ("recommend", events(value=NAN), "recent_events.value: a finite number"),
     ("recommend", events(value=-INF), "recent_events.value: a finite number"),
+    ("recommend", events(time=Timestamp(seconds=-1)), "recent_events.time: from the year 1970 to 9999"),
+    ("recommend", events(time=Timestamp(seconds=253_402_300_800)), "recent_events.time: from the year 1970 to 9999"),
+    ("recommend", events(time=Timestamp(nanos=-1)), "recent_events.time: from the year 1970 to 9999"),
+    ("recommend", events(time=Timestamp(nanos=10**9)), "recent_events.time: from the year 1970 to 9999"),
     ("recommend", {"context": {str(i): "" for i in range(21)}}, "context: at most 20 entries"),
     ("recommend", {"context": {"a" * 65: ""}}, "context: keys and values have at most 64 characters"),
     ("recommend", {"context": {"a": "b" * 65}}, "context: keys and values have at most 64 characters"),
@@ -116,6 +120,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("rank", {"user_id": ""}, "user_id: 1 to 128 characters"),
     ("rank", {"surface": "!"}, "surface: at most 64 characters"),
     ("rank", {"recent_events": [EVENT] * 101}, "recent_events: at most 100"),
+    ("rank", events(time=Timestamp(seconds=2**62)), "recent_events.time: from the year 1970 to 9999"),
     ("rank", {"context": {"a": "b" * 65}}, "context: keys and values have at most 64 characters"),
 ]
 
@@ -136,7 +141,7 @@ async def test_what_breaks_a_bound_is_refused_with_field_and_bound(
     [
         {"user_id": "Aa0_:.@-" * 16, "limit": 200, "surface": "a" * 64},
         {"limit": 1, "exclude_item_ids": ["unheard-of"] * 1000, "recent_events": [EVENT] * 100},
-        events(item_id="é" * 128, event_type="a" * 64, time=Timestamp(seconds=2**40)),
+        events(item_id="é" * 128, event_type="a" * 64, time=Timestamp(seconds=253_402_300_799, nanos=999_999_999)),
         {"context": {"é" * 60 + str(i): "é" * 64 for i in range(20)}},
         filters(min_price=1, max_price=1, categories=["nonsense"] * 100, include_unavailable=True),
         attributes(**{f"a{i}": ["x"] * 100 for i in range(20)}),
