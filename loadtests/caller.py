@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 0.05
 _CHANNELS = 4
+_PLAIN = (("terrace-exercise", "off"),)  # what is measured is how high calls can climb
 _METHOD = "/terrace.v1.RecommendationService/Recommend"
 
 
@@ -88,7 +89,7 @@ class Caller:
         tally.late_ms.append((time.monotonic() - meant_s) * 1000)
         left_s = meant_s + DEADLINE_S - time.monotonic()
         try:
-            raw = await next(self._methods)(next(self._requests), timeout=max(left_s, 1e-3))
+            raw = await next(self._methods)(next(self._requests), timeout=max(left_s, 1e-3), metadata=_PLAIN)
         except grpc.aio.AioRpcError as error:
             tally.statuses[error.code().name] += 1
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from core.catalogue import Catalogue
 from core.manifest import BundleError, newest_bundle
 from loadtests.users import Users
+from offline.recipe import LIMITS
 from server.embedded_store import EmbeddedStore
 from server.loader import load_bundle
 
@@ -32,11 +34,10 @@ class Place:
     quick: bool = False
 
     def made(self, items: int, users: int) -> Made:
-        """The synthetic bundle of that size, made by a process of its own unless one is there that can be loaded."""
+        """The synthetic bundle of that size, made by a process of its own unless one is there with a build's generators."""
         folder = self.folder / f"items-{items}"
-        try:
-            load_bundle(newest_bundle(folder / "bundles"))
-        except BundleError:
+        if not _is_current(folder / "bundles"):
+            shutil.rmtree(folder, ignore_errors=True)
             sizes = ("--items", str(items), "--users", str(users))
             subprocess.run([sys.executable, "-m", "loadtests.synthetic", str(folder), *sizes], check=True)  # noqa: S603 - our own command
         return Made(folder)
@@ -44,6 +45,14 @@ class Place:
     def asked(self) -> Made:
         """The bundle that requests are measured on: 100,000 items."""
         return self.made(3_000, 1_000) if self.quick else self.made(100_000, 60_000)
+
+
+def _is_current(bundles: Path) -> bool:
+    """Whether there is a bundle that can be loaded and has the generators that a build has today."""
+    try:
+        return load_bundle(newest_bundle(bundles)).limits.keys() == LIMITS.keys()
+    except BundleError:
+        return False
 
 
 @dataclass(frozen=True)

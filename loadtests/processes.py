@@ -65,11 +65,15 @@ class Child:
             raise RuntimeError(f"{self.name} ended with code {self.process.wait()}; it says above why")
         return line.strip()
 
-    def ask(self, what: str) -> str:
-        """Send a line, wait for one."""
+    def tell(self, what: str) -> None:
+        """Send a line."""
         if self.process.stdin is not None:
             self.process.stdin.write(f"{what}\n")
             self.process.stdin.flush()
+
+    def ask(self, what: str) -> str:
+        """Send a line, wait for one."""
+        self.tell(what)
         return self.line()
 
     def cpu_s(self) -> float:
@@ -113,4 +117,13 @@ class Server(Child):
         """
         where = ("--bundle", str(bundle), "--redis", store_url, "--port", "0", "--namespace", NAMESPACE)
         super().__init__("terrace.cli", "serve", *where, *options)
+        self.address = self.ready.split()[-1]
+
+
+class FaultyServer(Child):
+    """A server whose model breaks on command; see ``loadtests.faulty_server``."""
+
+    def __init__(self, bundle: Path, store_url: str) -> None:
+        """Start it and wait until it is ready to answer."""
+        super().__init__("loadtests.faulty_server", str(bundle), store_url)
         self.address = self.ready.split()[-1]

@@ -28,12 +28,14 @@ from candidate_gen.cooccurrence import SEQUENCES, CoOccurrence
 from candidate_gen.cooccurrence import Params as CoOccurrenceParams
 from candidate_gen.neighbours import NeighbourTable
 from candidate_gen.popularity import Popularity
+from candidate_gen.random_walk import Params as WalkParams
+from candidate_gen.random_walk import RandomWalk
 from candidate_gen.registry import BuildInputs
 from core.catalogue import Catalogue
 from core.manifest import Manifest
 from loadtests.users import Users, limit_for_pool
 from offline.publish import open_draft, publish, seal, version_at
-from offline.recipe import cf_params, similar_params
+from offline.recipe import LIMITS, cf_params, similar_params
 from ranking.cf_scorer import CfScorer
 from ranking.export import save_model
 from ranking.features import Features, SourceScale
@@ -166,7 +168,7 @@ def write(folder: Path, n_items: int, n_users: int, pool_rows: int = POOL_ROWS) 
     texts = world.texts(rng) if n_items <= COUNTED_ITEMS else []
     inputs = BuildInputs(world.events(), catalogue, texts, float(as_of_s), vectors)
     generators = _counted(inputs) if n_items <= COUNTED_ITEMS else _drawn(inputs, vectors, rng)
-    limits = {"co_occurrence": 200, "ann": 100, "content": 50, "buy_again": 100, "popularity": pool_rows}
+    limits = {**LIMITS, "popularity": pool_rows}
     version = version_at(as_of_s)
     draft = open_draft(folder / "bundles", version)
     for name in ("catalogue", "cf", "similar", "generators", "model"):
@@ -208,6 +210,7 @@ def write(folder: Path, n_items: int, n_users: int, pool_rows: int = POOL_ROWS) 
 def _counted(inputs: BuildInputs) -> dict[str, Any]:
     return {
         "co_occurrence": CoOccurrence.build(inputs, **SEQUENCES),
+        "random_walk": RandomWalk.build(inputs),
         "ann": Ann.build(inputs),
         "content": Content.build(inputs),
         "buy_again": BuyAgain.build(inputs),
@@ -216,7 +219,7 @@ def _counted(inputs: BuildInputs) -> dict[str, Any]:
 
 
 def _drawn(inputs: BuildInputs, vectors: Vector, rng: np.random.Generator) -> dict[str, Any]:
-    """Fifty neighbours for nine of ten items, and an index made quickly: all of the size that a build makes."""
+    """Neighbours for nine of ten items, and an index made quickly: all of the size that a build makes."""
     n = len(vectors)
     params = Params(ef_construction=40)
     index = hnswlib.Index(space="ip", dim=_WIDTH + 1)
@@ -224,6 +227,7 @@ def _drawn(inputs: BuildInputs, vectors: Vector, rng: np.random.Generator) -> di
     index.add_items(np.pad(vectors, ((0, 0), (0, 1))), np.arange(n))
     return {
         "co_occurrence": CoOccurrence(_random_table(n, rng), CoOccurrenceParams(neighbours=50)),
+        "random_walk": RandomWalk(_random_table(n, rng, WalkParams().neighbours), WalkParams()),
         "ann": Ann(index, np.arange(n, dtype=np.int32), _WIDTH, params),
         "content": Content(_random_table(n, rng), vectors.astype(np.float16), ContentParams()),
         "buy_again": BuyAgain.build(inputs),

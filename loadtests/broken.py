@@ -1,0 +1,73 @@
+"""Things that break on command: the user store and the model of a running server."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import redis
+
+from server.embedded_store import EmbeddedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loadtests.processes import Child
+
+FAULTS = ("store_hangs", "store_gone", "model_slow", "model_hangs")
+MODEL_MODES = {"model_slow": "slow", "model_hangs": "hang"}
+
+
+class BreakableStore(EmbeddedStore):
+    """A real Valkey that can be stopped dead, killed, and brought back on the same socket with the same data."""
+
+    def keep(self) -> None:
+        """Write the data to disk now, so that a kill loses nothing."""
+        with redis.Redis.from_url(self.url) as client:
+            client.save()
+
+    def hang(self) -> None:
+        """Connections are accepted and bytes are taken, and no answer comes (a black hole)."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End of ``hang``."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def die(self) -> None:
+        """Connections break, new ones are refused."""
+        self._process.kill()
+        self._process.wait()
+
+    def come_back(self) -> None:
+        """Start again after ``die`` and wait until it answers."""
+        self._process = subprocess.Popen(  # noqa: S603 - the same command as before
+            self._process.args,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._wait()
+
+
+@contextmanager
+def broken(fault: str, store: BreakableStore, server: Child) -> Iterator[None]:
+    """One of ``FAULTS`` until the context ends; none where the name is empty."""
+    if fault == "store_hangs":
+        store.hang()
+    elif fault == "store_gone":
+        store.die()
+    elif fault:
+        server.ask(MODEL_MODES[fault])
+    try:
+        yield
+    finally:
+        if fault == "store_hangs":
+            store.go_on()
+        elif fault == "store_gone":
+            store.come_back()
+        elif fault:
+            server.ask("well")

@@ -1,0 +1,82 @@
+"""A server whose model breaks on command: ``python -m loadtests.faulty_server BUNDLE STORE_URL``.
+
+Says where it listens, then answers each line on standard input (``slow``, ``hang`` or ``well``) once it is so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.types import Stopped
+from loadtests.users import NAMESPACE
+from server.app import run
+from server.loader import load_bundle
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from core.bundle import Bundle
+    from core.types import InterruptibleScorer, Pool, Query, Scores, StopSignal
+
+SLOW_S = 0.2
+"""What ``slow`` adds to each run: four deadlines."""
+_LONGEST_S = 60.0
+
+
+@dataclass
+class Breakable:
+    """A scorer that is ``well``, ``slow`` or ``hang``s; can be stopped at any time, as ONNX Runtime can."""
+
+    behind: InterruptibleScorer
+    mode: str = "well"
+
+    def score(self, query: Query, pool: Pool, stop: StopSignal | None = None) -> Scores:
+        """As the scorer behind, when it is well.
+
+        Raises:
+            Stopped: ``stop`` was set before the run ended.
+        """
+        if self.mode != "well":
+            stopped = threading.Event()
+            if stop is not None:
+                stop.on_stop(stopped.set)
+            if stopped.wait(SLOW_S if self.mode == "slow" else _LONGEST_S) or self.mode == "hang":
+                raise Stopped
+        return self.behind.score(query, pool, stop)
+
+
+def _say(line: object) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _obey(scorer: Breakable) -> None:
+    # Not sys.stdin: a thread that waits in it with the interpreter's lock on the buffer breaks the exit of the process.
+    while said := os.read(0, 64):
+        scorer.mode = said.decode("ascii").strip()
+        _say(scorer.mode)
+
+
+def main(bundle_folder: str, store_url: str) -> int:
+    """Serve until asked to stop."""
+
+    def load(folder: Path) -> Bundle:
+        bundle = load_bundle(folder)
+        if bundle.scorer is None:
+            raise ValueError(f"{folder} has no model to break")
+        scorer = Breakable(bundle.scorer)
+        threading.Thread(target=_obey, args=(scorer,), daemon=True).start()
+        return replace(bundle, scorer=scorer)
+
+    settings = Settings(port=0, store_url=store_url, namespace=NAMESPACE)
+    return run(
+        settings, Path(bundle_folder), on_ready=lambda port: _say(f"serving on {settings.host}:{port}"), load=load
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
