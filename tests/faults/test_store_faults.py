@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.types import Reason, UserEvent
+from server.redis_links import DRAIN_S
 from server.user_store import RedisUserStore
 from tests.contracts.store_contract import SEEN_TYPES, event
 from tests.faults.fault_proxy import (
@@ -134,6 +135,27 @@ async def test_connections_of_late_reads_are_kept_when_the_replies_come_after_al
     for user_id, expected in EVENTS.items():
         assert (await store.read(user_id, PATIENT_S)).events == expected
     assert proxy.total - opened == late <= 3
+
+
+async def test_a_store_that_comes_and_goes_is_used_while_it_is_there(store: RedisUserStore, proxy: FaultProxy) -> None:
+    opened = proxy.total
+    reads = 0
+    for turn in range(10):
+        proxy.mode = (REFUSED, HEALTHY, BLACK_HOLE, HEALTHY)[turn % 4]
+        for _ in range(5):
+            start_s = time.monotonic()
+            states = await asyncio.gather(*(store.read(f"user-{i}", TIMEOUT_S) for i in range(CAP // 2)))
+            reads += len(states)
+            assert time.monotonic() - start_s < TIMEOUT_S + LATE_S
+            for i, state in enumerate(states):
+                assert state.missing is not None or _is_of(f"user-{i}", state.events)
+    proxy.mode = HEALTHY
+    await asyncio.sleep(DRAIN_S)  # until then the connections of the black hole may be waited for
+
+    assert (await store.read("user-2", PATIENT_S)).events == EVENTS["user-2"]
+    assert sum(store.misses.values()) < reads
+    assert proxy.peak <= CAP
+    assert proxy.total - opened < reads
 
 
 @pytest.mark.parametrize(

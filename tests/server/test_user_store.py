@@ -9,12 +9,12 @@ import pytest
 import redis.asyncio as redis
 
 from core.events import VERSION, encode_event, encode_seen, item_hashes, user_hash
-from core.types import Reason
+from core.types import Reason, UserState
 from server.user_store import MemoryUserStore, RedisUserStore
 from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from core.types import UserEvent
     from server.user_store import UserStore
@@ -34,6 +34,11 @@ def _listed(value: bytes) -> bytes:
 def _other_version(event: UserEvent) -> bytes:
     body = bytes([VERSION + 1]) + encode_event(event, ADA)[5:]
     return zlib.crc32(body).to_bytes(4, "little") + body
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - what happens in the background tells nobody
+        await asyncio.sleep(0)
 
 
 class TestMemoryUserStore(UserStoreContract):
@@ -182,3 +187,70 @@ class TestRedisUserStore(UserStoreContract):
         await asyncio.sleep(0)  # lets the loop see the end of the stream
 
         assert (await store.read("ada")).events == (event(1),)
+
+    async def test_a_read_that_is_cancelled_while_it_connects_leaves_its_connection_to_the_next(
+        self, store: RedisUserStore
+    ) -> None:
+        read = asyncio.create_task(store.read("ada"))
+        await _until(lambda: store.in_use > 0)
+        read.cancel()
+        await _until(lambda: store.in_use == 0)
+
+        assert read.cancelled()
+        assert store._links._open == 1
+        assert (await store.read("ada")).missing is None
+        assert store._links._open == 1
+
+    async def test_closing_lets_go_of_connections_that_replies_are_under_way_on(self, store: RedisUserStore) -> None:
+        reads = [asyncio.create_task(store.read(f"user-{i}")) for i in range(5)]
+        await _until(lambda: store.in_use > 0)
+        for read in reads:
+            read.cancel()
+        await asyncio.wait(reads)
+        await store.close()
+
+        assert (store._links._open, store.in_use) == (0, 0)
+        assert (await store.read("ada")).missing is Reason.STORE_LATE
+
+    async def test_user_password_and_database_are_those_of_the_url(self, valkey: str) -> None:
+        client = redis.Redis.from_url(valkey)
+        await client.acl_setuser("ada", enabled=True, passwords=["+p@ss"], keys=["*"], commands=["+@all"])
+        await client.aclose()
+        namespace, path = uuid.uuid4().hex, valkey.removeprefix("unix://")
+        stores = [
+            RedisUserStore(url, namespace, SEEN_TYPES)
+            for url in (f"unix://ada:p%40ss@{path}?db=1", f"unix://ada:wrong@{path}?db=1", f"unix://{path}?db=0")
+        ]
+        await stores[0].append("ada", [event(1)])
+
+        right, wrong, elsewhere = [await store.read("ada") for store in stores]
+        misses = stores[1].misses["refused"]
+        for store in stores:
+            await store.close()
+
+        assert (right.events, elsewhere) == ((event(1),), UserState((), elsewhere.seen))
+        assert (wrong.missing, misses) == (Reason.STORE_FAILED, 1)
+
+    async def test_a_connection_that_is_out_of_step_gives_nothing_away(self, store: RedisUserStore) -> None:
+        await store.load({"ada": [event(1)], "bob": [event(2)]})
+        await store.read("ada")
+        ((connection,),) = store._links._idle.values()
+        events, seen = store._keys("bob")
+        await connection.send_command("LRANGE", events, 0, -1)
+        await connection.send_command("GET", seen)
+
+        out_of_step, after = await store.read("ada"), await store.read("ada")
+
+        assert (out_of_step.missing, out_of_step.events) == (Reason.STORE_FAILED, ())
+        assert store.misses["foreign"] == 1
+        assert after.events == (event(1),)
+
+    async def test_one_bad_value_makes_the_whole_read_empty(self, store: RedisUserStore, valkey: str) -> None:
+        await store.append("ada", [event(1, "purchase"), event(2, "purchase")])
+        client = redis.Redis.from_url(valkey)
+        await client.setrange(store._keys("ada")[1], 2, b"x")
+        damaged = await store.read("ada")
+        await client.aclose()
+
+        assert (damaged.missing, damaged.events, len(damaged.seen)) == (Reason.STORE_FAILED, (), 0)
+        assert store.misses["corrupt"] == 1
