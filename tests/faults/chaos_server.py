@@ -1,0 +1,288 @@
+"""A serving process whose parts break on command: ``python -m tests.faults.chaos_server FOLDER SETTINGS``.
+
+``FOLDER`` has the model of ``chaos_model``, ``SETTINGS`` is JSON. Prints one JSON object once it answers calls, and one for
+every line of standard input:
+
+    scorer hang | slow MS | raise | nan | inf | shape | heal      generator NAME raise | slow MS | hang | empty | heal
+    loop stall MS                                                 reset       stats
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core.types import Candidates
+from ranking.onnx_scorer import OnnxScorer
+from server import app
+from server.breaker import State
+from server.settings import Settings
+from tests.server import toy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from core.bundle import Bundle
+    from core.types import Pool, Query, Rows, Scores, StopSignal, UserState
+    from server.breaker import Breaker
+
+_ENDLESS = 1e12
+_LONGEST_S = 30.0
+_FACTORS = {"nan": float("nan"), "inf": float("inf")}
+
+
+@dataclass
+class Fault:
+    """How one part misbehaves now, and how many calls of it there are."""
+
+    name: str
+    mode: str = "heal"
+    slow_s: float = 0.0
+    running: int = 0
+    calls: int = 0
+    probing: int = 0
+    most_probing: int = 0
+    breaker: Breaker | None = None
+    healed: threading.Event = field(default_factory=threading.Event)
+
+    def become(self, mode: str, ms: str = "0") -> None:
+        """Take on a mode; a call that hangs goes on when it is ``heal``."""
+        self.slow_s, self.mode = float(ms) / 1000, mode
+        if mode == "heal":
+            self.healed.set()
+        else:
+            self.healed.clear()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """One call: how many run at a time, and how many of those that began as probes of a half-open breaker."""
+        probe = self.breaker is not None and self.breaker.state is State.HALF_OPEN
+        self.calls += 1
+        self.running += 1
+        self.probing += probe
+        self.most_probing = max(self.most_probing, self.probing)
+        try:
+            yield
+        finally:
+            self.running -= 1
+            self.probing -= probe
+
+    def misbehave(self) -> None:
+        """Raise, or come back late; as a part that cannot be stopped."""
+        if self.mode == "raise":
+            raise RuntimeError("secret: hunter2")
+        if self.mode == "slow":
+            time.sleep(self.slow_s)
+        elif self.mode == "hang":
+            self.healed.wait(_LONGEST_S)
+
+
+class Source:
+    """A generator behind a fault."""
+
+    def __init__(self, behind: Any, fault: Fault) -> None:
+        self._behind, self._fault = behind, fault
+        self.name, self.inline = behind.name, behind.inline
+
+    def generate(self, query: Query, limit: int) -> Candidates:
+        with self._fault.counted():
+            self._fault.misbehave()
+            return Candidates.none(self.name) if self._fault.mode == "empty" else self._behind.generate(query, limit)
+
+    def score_rows(self, rows: Rows) -> Scores:
+        return self._behind.score_rows(rows)
+
+
+class ModelInputs:
+    """Tells the model how to behave, in the place of ``ranking.features.Features``."""
+
+    names = ("spins", "factor")
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+        self.spins_per_s = 0.0
+
+    def compute(self, query: Query, pool: Pool) -> Scores:  # noqa: ARG002
+        fault, features = self._fault, np.zeros((len(pool), 2), np.float32)
+        if fault.mode == "raise":
+            fault.misbehave()
+        features[:, 0] = {"hang": _ENDLESS, "slow": fault.slow_s * self.spins_per_s}.get(fault.mode, 0.0)
+        features[:, 1] = _FACTORS.get(fault.mode, 1.0)
+        return features
+
+
+class Model:
+    """The real scorer over a model that does as it is told."""
+
+    def __init__(self, path: Path, vectors: Any, fault: Fault) -> None:
+        self._inputs = ModelInputs(fault)
+        self._fault = fault
+        self._behind = OnnxScorer(path, vectors, self._inputs)  # type: ignore[arg-type]
+        self._inputs.spins_per_s = self._speed(vectors)
+
+    def score(self, query: Query, pool: Pool, stop: StopSignal | None = None) -> Scores:
+        with self._fault.counted():
+            scores = self._behind.score(query, pool, stop)
+        return scores[:-1] if self._fault.mode == "shape" else scores
+
+    def _speed(self, vectors: Any) -> float:
+        spins, row = 5_000, vectors[:1]
+        feeds = {"user_vector": vectors[0], "item_vectors": row, "features": np.array([[spins, 1]], np.float32)}
+        begun_s = time.perf_counter()
+        self._behind._session.run(["scores"], feeds)
+        return spins / (time.perf_counter() - begun_s)
+
+
+class Counted:
+    """A user store that counts its reads."""
+
+    def __init__(self, behind: Any, fault: Fault) -> None:
+        self._behind, self._fault = behind, fault
+
+    async def read(self, user_id: str, timeout_s: float) -> UserState:
+        with self._fault.counted():
+            return await self._behind.read(user_id, timeout_s)
+
+
+class Chaos:
+    """What the lines of standard input act upon."""
+
+    def __init__(self, folder: Path) -> None:
+        names = ("scorer", "user_store", "neighbours", "far", "popularity")
+        self.faults = {name: Fault(name) for name in names}
+        self.served: Counter[str] = Counter()
+        self._folder = folder
+        self._parts: dict[str, Any] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def load(self, _: Path) -> Bundle:
+        whole = toy.bundle()
+        sources = tuple(Source(g, self.faults[g.name]) for g in whole.generators)
+        popularity = next(source for source in sources if source.name == whole.popularity.name)
+        model = Model(self._folder / "ranker.onnx", whole.item_vectors, self.faults["scorer"])
+        return replace(whole, generators=sources, popularity=popularity, scorer=model)
+
+    def hook(self) -> None:
+        """Get hold of the parts that ``server.app`` makes."""
+        watch, edge = app.watch, app.Edge
+
+        def watching(telemetry: Any, **parts: Any) -> None:
+            self._parts, self._loop = parts, asyncio.get_running_loop()
+            pipeline = parts["pipeline"]
+            pipeline._store = Counted(pipeline._store, self.faults["user_store"])
+            for name, fault in self.faults.items():
+                fault.breaker = pipeline.breakers[name]
+            watch(telemetry, **parts)
+
+        def counting(settings: Any, admission: Any, record: Any) -> Any:
+            def count(call: Any) -> None:
+                self.served[call.status] += 1
+                record(call)
+
+            return edge(settings, admission, count)
+
+        app.watch, app.Edge = watching, counting  # type: ignore[assignment,misc]
+
+    def obey(self, line: str) -> dict[str, Any]:
+        match line.split():
+            case ["scorer", *mode]:
+                self.faults["scorer"].become(*mode)
+            case ["generator", name, *mode]:
+                self.faults[name].become(*mode)
+            case ["loop", "stall", ms]:
+                self._on_loop(lambda: time.sleep(float(ms) / 1000), wait=False)
+            case ["reset"]:
+                self._on_loop(self._reset)
+            case ["stats"]:
+                return self._stats()
+            case _:
+                return {"error": f"no such command: {line}"}
+        return {}
+
+    def _on_loop(self, act: Any, *, wait: bool = True) -> None:
+        done = threading.Event()
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(lambda: (act(), done.set()))
+        if wait:
+            done.wait(_LONGEST_S)
+
+    def _reset(self) -> None:
+        """As good as new: nothing broken, breakers and estimates as at the start."""
+        for fault in self.faults.values():
+            fault.become("heal")
+            fault.calls = fault.most_probing = 0
+        pipeline = self._parts["pipeline"]
+        for breaker in pipeline.breakers.values():
+            breaker.__init__(breaker.name, breaker._rule)
+        pipeline.deep.cost.slowdown = 1.0
+        self._parts["lag"].worst_s = 0.0
+        self.served.clear()
+
+    def _stats(self) -> dict[str, Any]:
+        parts = self._parts
+        admission, work, pipeline = parts["admission"], parts["work"], parts["pipeline"]
+        return {
+            "breakers": {
+                b.name: {"state": b.state, "opened": b.opened, "transitions": sum(b.transitions.values())}
+                for b in pipeline.breakers.values()
+            },
+            "parts": {
+                f.name: {"running": f.running, "calls": f.calls, "most_probing": f.most_probing}
+                for f in self.faults.values()
+            },
+            "in_flight": admission.in_flight,
+            "limit": admission.limiter.limit,
+            "pressure": admission.pressure,
+            "cost_ms": {tier.name: cost_s * 1000 for tier, cost_s in admission.cost_s.items()},
+            "slowdown": pipeline.deep.cost.slowdown,
+            "threads": sum(t.name.startswith("work-") for t in threading.enumerate()),
+            "stuck": work.stuck,
+            "free_slots": work.free_slots,
+            "lag_worst_ms": parts["lag"].worst_s * 1000,
+            "store_in_use": parts["store"].in_use,
+            "store_misses": dict(parts["store"].misses),
+            "floor_failures": pipeline.floor.failures,
+            "served": dict(self.served),
+        }
+
+
+def _say(what: dict[str, Any]) -> None:
+    os.write(1, f"{json.dumps(what)}\n".encode())
+
+
+def _listen(chaos: Chaos) -> None:
+    # Not sys.stdin: a thread that waits in it breaks the exit of the process.
+    rest = b""
+    while said := os.read(0, 4096):
+        *lines, rest = (rest + said).split(b"\n")
+        for line in lines:
+            _say(chaos.obey(line.decode("ascii")))
+
+
+def main(folder: str, settings: str) -> int:
+    """Serve until asked to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    chaos = Chaos(Path(folder))
+    chaos.hook()
+
+    def ready(port: int) -> None:
+        threading.Thread(target=_listen, args=(chaos,), daemon=True).start()
+        _say({"port": port})
+
+    return app.run(Settings(**json.loads(settings)), Path(folder), on_ready=ready, load=chaos.load)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

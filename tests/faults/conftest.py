@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from server.user_store import RedisUserStore
+from tests.faults.chaos import ROOT, Callers, ChaosServer
+from tests.faults.chaos_model import write_model
+from tests.faults.chaos_world import USERS, events, world
+from tests.faults.fault_proxy import HEALTHY, ProxyThread
+from tests.faults.invariants import check
+from tests.server import toy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+KEPT = ROOT / "build" / "faults"
+"""Where histories of failed tests are."""
+
+
+@pytest.fixture(scope="session")
+def chaos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model that does as it is told."""
+    folder = tmp_path_factory.mktemp("chaos")
+    write_model(folder / "ranker.onnx", toy.WIDTH)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chaos_namespace(valkey: str) -> str:
+    """Where in the store the users of ``chaos_world`` are."""
+    name = uuid.uuid4().hex
+    asyncio.run(_store_users(valkey, name))
+    return name
+
+
+async def _store_users(url: str, namespace: str) -> None:
+    store = RedisUserStore(url, namespace, ("purchase",))
+    await store.load({user: events(user) for user in USERS})
+    await store.close()
+
+
+@pytest.fixture(scope="module")
+def redis_proxy(valkey: str) -> Iterator[ProxyThread]:
+    """Between the chaos server and the store."""
+    with ProxyThread(valkey.removeprefix("unix://")) as thread:
+        yield thread
+
+
+@pytest.fixture(scope="module")
+def chaos_server(chaos_folder: Path, chaos_namespace: str, redis_proxy: ProxyThread) -> Iterator[ChaosServer]:
+    """One server for the tests of a file; ``server`` is it as good as new."""
+    url = f"redis://127.0.0.1:{redis_proxy.port}"
+    with ChaosServer(
+        chaos_folder, chaos_folder / f"{uuid.uuid4().hex}.log", store_url=url, namespace=chaos_namespace
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def server(chaos_server: ChaosServer, redis_proxy: ProxyThread) -> ChaosServer:
+    """A server of which nothing is broken."""
+    redis_proxy.mode = HEALTHY
+    chaos_server.tell("reset")
+    return chaos_server
+
+
+@pytest.fixture
+async def callers(server: ChaosServer, request: pytest.FixtureRequest) -> AsyncIterator[Callers]:
+    """Callers of ``server``; when the test is over, every invariant is held against what they got."""
+    failed = request.session.testsfailed
+    async with Callers(server.address, world()) as callers:
+        yield callers
+        await callers.settle()
+        callers.history.served = server.stats()["served"]
+        try:
+            assert server.alive
+            check(callers.history)
+        except AssertionError:
+            failed = -1
+            raise
+        finally:
+            if request.session.testsfailed != failed:
+                callers.history.save(KEPT / f"{request.node.name}.jsonl")
