@@ -20,7 +20,7 @@ import numpy as np
 from core.types import NO_ROWS, NO_SCORES, Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from core.types import Candidates, Query, Rows, Scorer, Scores
 
@@ -28,20 +28,32 @@ _scratch = threading.local()
 _log = logging.getLogger(__name__)
 
 
-def merge(candidates: Sequence[Candidates], query: Query, sources: tuple[str, ...], prior: Scorer) -> Pool:
+def _say(name: str) -> None:
+    _log.exception("%s does not keep to core.types.Candidates and is left out of the pool", name)
+
+
+def merge(
+    candidates: Sequence[Candidates],
+    query: Query,
+    sources: tuple[str, ...],
+    prior: Scorer,
+    left_out: Callable[[str], object] = _say,
+) -> Pool:
     """The union of all proposals that the query allows, best first by the prior, ties by row.
 
     A query with ``restrict`` gets exactly those rows, whether anybody proposed them or not.
 
     Args:
         candidates: at most one per source; a source that is late or failed is simply not there, and one that is
-            not sound is logged and left out.
+            not sound is left out.
 
         query: what decides which rows may stay.
 
         sources: names of the columns of ``source_scores``, in the bundle's order.
 
         prior: sees the pool before it is ordered, with zeros for its own scores.
+
+        left_out: told the name of each source that was not sound, while the error is handled; by default a line in the log.
 
     Raises:
         ValueError: a proposal comes from a source that is not in ``sources``.
@@ -52,8 +64,8 @@ def merge(candidates: Sequence[Candidates], query: Query, sources: tuple[str, ..
         sound = [found for found in candidates if is_sound(found, len(query.catalogue))]
         if len(sound) == len(candidates):
             raise
-        broken = {found.source for found in candidates} - {found.source for found in sound}
-        _log.exception("left out of the pool, since they do not keep to core.types.Candidates: %s", sorted(broken))
+        for name in sorted({found.source for found in candidates} - {found.source for found in sound}):
+            left_out(name)
         return _merged(sound, query, sources, prior)
 
 

@@ -20,6 +20,7 @@ from candidate_gen.merge import merge
 from core.types import Reason, Stopped
 from server.breaker import Outcome
 from server.ladder import CostModel, Stop
+from server.seldom import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,6 +73,7 @@ class DeepRung:
             breakers: by name of generator, and of ``SCORER``.
         """
         self.cost = CostModel()
+        self.seldom = Seldom(_log)
         self.bundle, self.scorer, self.work = bundle, scorer, work
         self.sources = tuple(g.name for g in bundle.generators)
         self.breaker = breakers[SCORER]
@@ -225,7 +227,7 @@ class _Attempt:
         try:
             found = generator.generate(self._query, limit)
         except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
-            _log.exception("generator %s failed", name)
+            self._rung.seldom.exception(f"generator {name} failed")
         with self._lock:
             if name not in self._searching:
                 return _WAITS  # left behind
@@ -246,7 +248,7 @@ class _Attempt:
             if self._over:
                 return Reason.LATE
             self._scoring_s = deadline.now_s()
-        pool = merge(self._found, query, rung.sources, rung.bundle.prior)
+        pool = merge(self._found, query, rung.sources, rung.bundle.prior, self._left_out)
         fitting = cost.rows_within(min(deadline.left_s(), self._longest_s))
         if not len(pool) or fitting < query.limit:
             self._tell(Outcome.NEUTRAL)
@@ -268,9 +270,15 @@ class _Attempt:
             cost.observe(len(part), took_s, stopped=stopped)
             self._tell(outcome, took_s)
         if outcome is Outcome.FAILURE:
-            _log.error("the model gave %s scores for %d rows, or not finite ones", scores.shape, len(part))
+            self._rung.seldom.error("the model gave scores that are not finite, or not one for each row")
             return Reason.INVALID_SCORES
         return pool, scores
+
+    def _left_out(self, name: str) -> None:
+        self._rung.seldom.exception(f"generator {name} does not keep to core.types.Candidates")
+        with self._lock:
+            if not self._over:
+                self._dropped[name] = Reason.FAILED
 
     def _tell(self, outcome: Outcome, seconds: float = 0.0) -> None:
         """Tell the scorer's breaker once, whoever knows first."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.types import Candidates
+from server.seldom import Seldom
 
 if TYPE_CHECKING:
     from core.bundle import Bundle
@@ -28,6 +29,7 @@ class Floor:
         """Remember every row in the order of its popularity; in the catalogue's order if not even that can be had."""
         self.name = bundle.popularity.name
         self.failures = 0
+        self._seldom = Seldom(_log)
         self._popularity = bundle.popularity
         rows = np.arange(len(bundle.catalogue), dtype=np.int32)
         try:
@@ -61,5 +63,4 @@ class Floor:
 
     def _failed(self) -> None:
         self.failures += 1
-        if self.failures & (self.failures - 1) == 0:  # once, twice, four times, ...: not a line a request
-            _log.exception("%s failed (%d times so far): a list in memory answers", self.name, self.failures)
+        self._seldom.exception(f"{self.name} failed: a list in memory answers")

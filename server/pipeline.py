@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from ranking.select import by_popularity, explain, select
 from server.breaker import Breaker, Outcome, Rule
 from server.deep import SCORER, DeepRung
 from server.floor import Floor
+from server.seldom import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,6 +80,7 @@ class Pipeline:
         if bundle.scorer is not None:
             self.deep = DeepRung(bundle, bundle.scorer, work, settings, self.breakers)
         self._store = store
+        self._seldom = Seldom(_log)
         self._store_breaker = self.breakers[USER_STORE]
         self._now_s = now_s
         self._settings = settings
@@ -183,7 +186,7 @@ class Pipeline:
                 found.append(generator.generate(query, limit))
                 outcome = Outcome.SUCCESS
             except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
-                _log.exception("generator %s failed", generator.name)
+                self._seldom.exception(f"generator {generator.name} failed")
                 ascent.dropped[generator.name] = Reason.FAILED
             breaker.ended(permit, outcome, now_s() - begun_s)
         return found
@@ -211,9 +214,9 @@ class Pipeline:
         if not quick:
             return ascent.reasons.get(Tier.CF) or (Reason.FAILED if self._quick else Reason.NO_CANDIDATES)
         try:
-            pool = merge(quick, query, self._sources, prior)
+            pool = merge(quick, query, self._sources, prior, partial(self._leave_out, ascent))
         except Exception:  # noqa: BLE001 - whatever it is, popularity answers
-            _log.exception("the CF rung failed")
+            self._seldom.exception("the CF rung failed")
             return Reason.FAILED
         ascent.ended("merge")
         if not np.isfinite(pool.prior).all():
@@ -244,3 +247,7 @@ class Pipeline:
             pool_rows=len(chosen.rows) if pool is None else len(pool),
             stage_ms=ascent.stage_ms,
         )
+
+    def _leave_out(self, ascent: Ascent, name: str) -> None:
+        self._seldom.exception(f"generator {name} does not keep to core.types.Candidates")
+        ascent.dropped[name] = Reason.FAILED
