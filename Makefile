@@ -11,7 +11,7 @@ DIR ?= ../shared/data
 MINUTES ?=
 ABLATE ?=
 
-.PHONY: setup protos check format test test-spark demo serve build bench quality load clean
+.PHONY: setup protos check format test test-faults test-spark demo serve build bench quality load clean
 
 setup: $(VENV)/.done-$(GROUP)
 
@@ -31,7 +31,10 @@ format: setup
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/buf format -w protos
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow and not spark"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not spark and not faults_long"
+
+test-faults: setup
+	$(BIN)/python -m pytest tests/faults
 
 test-spark: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt --group spark
