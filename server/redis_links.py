@@ -100,12 +100,12 @@ class Links:
             raise MissError(error.flaw, str(error)) from None
         except redis.exceptions.AskError as error:  # also MOVED
             self._topology.look()
-            raise MissError("moved", repr(error)) from None
+            raise MissError("moved", _said(error)) from None
         except MissError:
             raise
         except Exception as error:  # noqa: BLE001 - replies may be anything, and so may what redis-py makes of them
             self._topology.look()
-            raise MissError("failed", repr(error)) from None
+            raise MissError("failed", _said(error)) from None
 
     async def close(self) -> None:
         """Close every connection; those in use are closed once they are given back."""
@@ -176,7 +176,7 @@ class Links:
         except Exception as error:  # noqa: BLE001 - see MissError
             await self._drop(connection)
             self._topology.look()
-            return MissError("refused", repr(error))
+            return MissError("refused", _said(error))
         return connection
 
     def _welcome(self, address: Address, opening: asyncio.Task[AbstractConnection | Exception]) -> None:
@@ -211,6 +211,10 @@ class Links:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"  # redis-py's own repr leaves out what happened
 
 
 async def _is_broken(connection: AbstractConnection) -> bool:

@@ -77,7 +77,7 @@ class Topology(ABC):
         try:
             await self._find()
         except (RedisError, OSError, TimeoutError, LookupError, TypeError, ValueError) as error:
-            self.trouble = repr(error)
+            self.trouble = f"{type(error).__name__}: {error}"
             _log.debug("the user store's servers are not found: %s", self.trouble)
         else:
             self.trouble, self._found_s = "", loop.time()

@@ -103,13 +103,20 @@ class TestRedisUserStore(UserStoreContract):
         assert [state.missing for state in both] == [None, Reason.STORE_LATE]
         assert after.missing is None
 
-    async def test_a_store_that_refuses_is_a_failure_and_not_an_error(self) -> None:
+    async def test_a_store_that_refuses_is_a_failure_and_not_an_error_and_said_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         store = RedisUserStore("redis://127.0.0.1:1", "ns", SEEN_TYPES)
 
         state = await store.read("ada")
+        await store.read("ada")
         await store.close()
 
         assert state.missing is Reason.STORE_FAILED
+        assert store.misses["refused"] == 2
+        (said,) = caplog.messages
+        assert "refused" in said
+        assert "127.0.0.1:1" in said
 
     @pytest.mark.parametrize(
         ("reply", "reason", "kind"),
