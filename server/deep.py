@@ -194,7 +194,7 @@ class _Attempt:
             )
             late = [name for name in self._searching if self._begun.get(name, now_s + 1) <= now_s]
             left_behind = [(name, *self._searching.pop(name)) for name in late]
-            go_on = bool(left_behind) and not self._searching and not self._claimed
+            go_on = not self._searching and not self._claimed  # the last one was left behind, or found no slot
             self._claimed |= go_on
             unknown_s = now_s + deadline.share(self._rung.retrieve_share)
             nearest_s = min((self._begun.get(name, unknown_s) for name in self._searching), default=ends_s)
@@ -219,7 +219,7 @@ class _Attempt:
         """On a thread: what one generator finds, and the rest of the rung if no other one is still searching."""
         name, deadline = generator.name, self._deadline
         with self._lock:
-            if self._over or name not in self._searching:
+            if self._over or deadline.left_s() <= 0 or name not in self._searching:
                 return _WAITS
             begun_s = deadline.now_s()
             self._begun[name] = begun_s + deadline.share(self._rung.retrieve_share)
@@ -241,12 +241,12 @@ class _Attempt:
         breaker.ended(permit, Outcome.FAILURE if found is None else Outcome.SUCCESS, deadline.now_s() - begun_s)
         return self._score() if mine else _WAITS
 
-    def _score(self) -> tuple[Pool, Scores] | Reason:
+    def _score(self) -> tuple[Pool, Scores] | _Waits | Reason:
         """On a thread: merge, and score as many rows as fit the time."""
         rung, query, cost, deadline = self._rung, self._query, self._rung.cost, self._deadline
         with self._lock:
-            if self._over:
-                return Reason.LATE
+            if self._over or deadline.left_s() <= 0:
+                return _WAITS  # for the event loop, which knows why
             self._scoring_s = deadline.now_s()
         pool = merge(self._found, query, rung.sources, rung.bundle.prior, self._left_out)
         fitting = cost.rows_within(min(deadline.left_s(), self._longest_s))
