@@ -52,7 +52,8 @@ class Rule:
         window_s: how far back outcomes count, seconds; up to one bucket less.
         buckets: parts of the window; the oldest is forgotten at a time.
         min_calls: fewer outcomes in the window than this open nothing.
-        failure_share: share of failures, above 0 and up to 1, from which on it opens.
+        failure_share: share of failures, above 0 and up to 1, from which on it opens. It opens too once the newest
+            ``min_calls`` have all failed: what worked well until a moment ago must not be waited for much longer.
         slow_s: a success that took longer counts as a failure, seconds.
         open_s: how long it stays open at first, seconds; doubles with each opening that follows.
         longest_open_s: where the doubling ends, seconds.
@@ -111,8 +112,8 @@ class Breaker:
 
     __slots__ = (
         "_bucket", "_bucket_end_s", "_calls", "_clock", "_closed_at_s", "_closed_epoch", "_epoch", "_factor",
-        "_failed", "_failures", "_lock", "_not_before_s", "_open_for_s", "_rng", "_rule", "_slow_s", "_state",
-        "_successes", "_total", "_width_s", "name", "transitions",
+        "_failed", "_failures", "_lock", "_not_before_s", "_open_for_s", "_rng", "_row", "_rule", "_slow_s",
+        "_state", "_successes", "_total", "_width_s", "name", "transitions",
     )  # fmt: skip
 
     def __init__(
@@ -186,6 +187,9 @@ class Breaker:
                 if failed:
                     self._failures[self._bucket] += 1
                     self._failed += 1
+                    self._row += 1
+                else:
+                    self._row = 0
                 opens = self._failed > 0 and self._too_many()
             if opens:
                 self._open(now_s)
@@ -193,8 +197,10 @@ class Breaker:
             self._draw()
 
     def _too_many(self) -> bool:
-        rule = self._rule
-        return self._total >= rule.min_calls and self._failed / self._total >= rule.failure_share
+        few, share = self._rule.min_calls, self._rule.failure_share
+        if self._row >= few and self._failed >= few:
+            return True
+        return self._total >= few and self._failed / self._total >= share
 
     def _probe(self) -> int:
         now_s = self._clock()
@@ -244,7 +250,7 @@ class Breaker:
 
     def _empty(self, now_s: float) -> None:
         self._calls, self._failures = [0] * self._rule.buckets, [0] * self._rule.buckets
-        self._total = self._failed = self._bucket = 0
+        self._total = self._failed = self._row = self._bucket = 0
         self._bucket_end_s = now_s + self._width_s
 
     def _forget(self, now_s: float) -> None:

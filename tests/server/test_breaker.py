@@ -98,6 +98,17 @@ def test_any_share_is_compared_exactly(clock: Clock) -> None:
     assert breaker.state is OPEN
 
 
+def test_it_opens_when_the_newest_calls_have_all_failed_however_many_succeeded_before(clock: Clock) -> None:
+    breaker = make(clock)
+    calls(breaker, SUCCESS, 1000)
+    calls(breaker, FAILURE, 19)
+    calls(breaker, SUCCESS)
+    calls(breaker, FAILURE, 19)
+    assert breaker.state is CLOSED
+    calls(breaker, FAILURE)
+    assert breaker.state is OPEN
+
+
 def test_a_success_that_took_too_long_counts_as_a_failure(clock: Clock) -> None:
     breaker = make(clock, slow_s=0.05)
     calls(breaker, SUCCESS, 20, seconds=0.05)
@@ -435,8 +446,9 @@ class AnyHistory(RuleBasedStateMachine):
         elif before is CLOSED:
             self.counted.append((self.clock.now_s, failed))
             window = self.in_window()
-            enough = len(window) >= self.rule_.min_calls
-            assert (after is OPEN) is (enough and sum(window) / len(window) >= self.rule_.failure_share)
+            few = self.rule_.min_calls
+            too_many = sum(window) / len(window) >= self.rule_.failure_share or all(window[-few:])
+            assert (after is OPEN) is (len(window) >= few and too_many)
         else:
             self.in_row += 1
             closes = self.in_row == self.rule_.probes
