@@ -10,6 +10,7 @@ DATA ?= online-retail
 DIR ?= ../shared/data
 MINUTES ?=
 ABLATE ?=
+SCENARIOS ?=
 
 .PHONY: setup protos check format test test-faults test-spark demo serve build bench quality load clean
 
@@ -56,7 +57,7 @@ quality: setup
 	OMP_NUM_THREADS=1 $(BIN)/terrace quality $(DATA) --dir $(DIR) --out build/quality --checkpoints build/quality/checkpoints $(if $(MINUTES),--train-minutes $(MINUTES)) $(if $(ABLATE),--ablate)
 
 load: setup
-	$(BIN)/python -m loadtests.steady
+	OMP_NUM_THREADS=1 $(BIN)/python -m loadtests.load --short $(SCENARIOS)
 
 clean:
 	rm -rf build $(VENV)

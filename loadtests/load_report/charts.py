@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WIDTH, LEFT, RIGHT, TOP = 960.0, 56.0, 104.0, 40.0
 NAMES = {"user": "calls for users", "other": "prefetch and batch", "all": "all calls"}
 _MIN_PHASE = 34.0
+_LABEL_SHARE, _LETTER = 0.14, 10.0
 
 
 def latency(run: Run, series: Series, top: float = TOP, height: float = 210.0) -> Markup:
@@ -61,7 +62,7 @@ def standalone(run: Run, series: Series) -> str:
         *_latency(run, series, second, low),
         _seconds(_x(series), len(series), bottom),
     ]
-    style = (files(__name__) / "templates" / "picture.css").read_text(encoding="utf-8")
+    style = (files("loadtests.load_report") / "templates" / "picture.css").read_text(encoding="utf-8")
     drawn = picture(WIDTH, bottom + 46, f"tier share and latency of {run.scenario}", [
         tag("style", Markup(style)),  # noqa: S704 - our own file
         tag("rect", x=0, y=0, width=WIDTH, height=bottom + 46, class_="paper"),
@@ -119,14 +120,24 @@ def _shares(run: Run, series: Series, kind: str, top: float, height: float) -> l
             continue
         roof = base + counts / total
         parts.append(group([path(_steps(base, roof, x, y), "band", closed=True)], class_=_colour(name)))
-        widest = int(np.argmax(counts / total))
-        if counts.sum() / total.sum() > 0.12 and (counts / total)[widest] > 0.12:
-            spots = np.flatnonzero(counts / total >= 0.95 * (counts / total)[widest])
-            spot = int(spots[len(spots) // 2])
-            middle = (base[spot] + roof[spot]) / 2
-            parts.append(text(x(spot + 0.5), y(middle) + 4, name, "band-label", "middle"))
+        parts += _band_label(name, base, roof, x, y)
         base = roof
-    return [*parts, *_left(y, [0, 0.5, 1], ["0%", "50%", "100%"]), *_fault_edges(run, x, top, bottom)]
+    scale = [text(LEFT - 8, y(v) + 4, f"{v:.0%}", "tick", "end") for v in (0, 0.5, 1)]
+    return [*parts, *scale, *_fault_edges(run, x, top, bottom)]
+
+
+def _band_label(name: str, base: NDArray[np.float64], roof: NDArray[np.float64], x: Scale, y: Scale) -> list[Markup]:
+    """The name in the longest stretch of seconds where the band is thick enough for it, if that is long enough."""
+    thick = np.concatenate([[False], roof - base >= _LABEL_SHARE, [False]])
+    edges = np.flatnonzero(np.diff(thick.astype(np.int8)))
+    if not len(edges):
+        return []
+    start, end = max(edges.reshape(-1, 2).tolist(), key=lambda stretch: stretch[1] - stretch[0])
+    if x(end) - x(start) < _LETTER * len(name):
+        return []
+    # As high as the middle of the stretch's thinnest second, so that it stays inside.
+    thinnest = start + int(np.argmin((roof - base)[start:end]))
+    return [text(x((start + end) / 2), y((base[thinnest] + roof[thinnest]) / 2) + 4, name, "band-label", "middle")]
 
 
 def _rates(run: Run, series: Series, top: float, height: float) -> list[Markup]:
