@@ -144,7 +144,7 @@ class Breaker:
         self._closed_at_s = -math.inf
         self._open_for_s = rule.open_s
         self._not_before_s = 0.0
-        self._successes = 0
+        self._successes = self._row = 0
         self._draw()
         self._empty(clock())
 
