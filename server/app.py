@@ -119,6 +119,10 @@ async def serve(
         store = _open_store(settings, bundle)
         pipeline = Pipeline(bundle, store, work, settings)
         admission.seed(await warm_up(pipeline, settings.warm_up_requests))
+        for breaker in pipeline.breakers.values():
+            if breaker.opened:
+                _log.warning("%s failed in warm-up", breaker.name)
+            breaker.start_over()
         watch(exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag)
         # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
         gc.collect()

@@ -196,6 +196,16 @@ class Breaker:
         if opens:
             self._draw()
 
+    def start_over(self) -> None:
+        """Forget all that happened: what failed before anybody was served says little."""
+        now_s = self._clock()
+        with self._lock:
+            if self._state is not _CLOSED:
+                self._enter(_CLOSED)
+            self._empty(now_s)
+            self._closed_at_s, self._open_for_s = -math.inf, self._rule.open_s
+            self.transitions = dict.fromkeys(State, 0)
+
     def _too_many(self) -> bool:
         few, share = self._rule.min_calls, self._rule.failure_share
         if self._row >= few and self._failed >= few:

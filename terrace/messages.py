@@ -58,7 +58,7 @@ class Item:
     Attributes:
         score: higher is better, comparable within this answer only; None = not scored.
 
-        sources: generators that proposed it.
+        sources: generators that speak for it.
 
         explained_by: the item of the user's history that speaks most for it, or empty.
     """

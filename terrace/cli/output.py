@@ -77,7 +77,7 @@ def answer_table(answer: Answer, titles: Mapping[str, str], heading: str, elapse
     table.add_column("#", justify="right", min_width=2)
     table.add_column("item", overflow="ellipsis", no_wrap=True, ratio=5)
     table.add_column("score", justify="right", min_width=8)
-    table.add_column("proposed by", overflow="ellipsis", no_wrap=True, ratio=4)
+    table.add_column("known to", overflow="ellipsis", no_wrap=True, ratio=4)
     table.add_column("because of", overflow="ellipsis", no_wrap=True, ratio=4)
     for place, item in enumerate(answer.items, 1):
         score = "" if item.score is None else f"{item.score:.3f}"

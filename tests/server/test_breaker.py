@@ -519,3 +519,18 @@ def test_many_threads_lose_no_outcome() -> None:
     for thread in threads:
         thread.join(60)
     assert (breaker._total, breaker._failed) == (32_000, 16_000)
+
+
+def test_a_breaker_that_starts_over_is_as_new() -> None:
+    now = [0.0]
+    breaker = Breaker("scorer", clock=lambda: now[0], rng=lambda: 0.5)
+    for _ in range(2):
+        for _ in range(20):
+            breaker.ended(breaker.permit(), Outcome.FAILURE)
+        breaker.start_over()
+        assert (breaker.state, breaker.opened) == (State.CLOSED, 0)
+    for _ in range(20):
+        assert breaker.permit()
+        breaker.ended(breaker.permit(), Outcome.FAILURE)
+    now[0] = 1.0  # the first opening again, not the third
+    assert breaker.permit()
