@@ -145,6 +145,6 @@ def _part(part: str, made: Made, store_url: str) -> Child:
 def _store_value(store_url: str, made: Made) -> None:
     """One value of the size of a stored history."""
     users = made.users
-    events = [encode_event(event) for event in users.events(made.ids)[users.ids[0]]]
+    events = [encode_event(event, 0) for event in users.events(made.ids)[users.ids[0]]]
     with redis.Redis.from_url(store_url) as client:
         client.set(KEY, b"".join(events))

@@ -175,5 +175,5 @@ def _open_store(settings: Settings, bundle: Bundle) -> UserStore:
         return RedisUserStore(
             settings.store_url, settings.namespace, seen_types, max_connections=settings.store_connections
         )
-    except ValueError:  # not repeated: a store URL may hold a password
-        raise ServeError("the store URL must start with redis://, rediss:// or unix://") from None
+    except ValueError as error:  # names what is wrong, not the URL: it may hold a password
+        raise ServeError(f"the user store: {error}") from None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -258,3 +259,18 @@ class TestRedisUserStore(UserStoreContract):
 
         assert (damaged.missing, damaged.events, len(damaged.seen)) == (Reason.STORE_FAILED, (), 0)
         assert store.misses["corrupt"] == 1
+
+
+@pytest.mark.parametrize("loop_time_s", [0.03, 0.2])
+async def test_an_event_loop_that_was_late_itself_still_looks_at_the_reply(valkey: str, loop_time_s: float) -> None:
+    store = RedisUserStore(valkey, f"stall-{loop_time_s}", SEEN_TYPES)
+    await store.append("ada", [event(1)])
+    await store.read("ada")  # opens the connection
+    reading = asyncio.create_task(store.read("ada", timeout_s=0.02))
+    await asyncio.sleep(0)  # it has asked
+
+    await asyncio.sleep(0)
+    time.sleep(loop_time_s)  # noqa: ASYNC251 - what is tested: the loop stands still, the server does not
+
+    assert (await reading).events == (event(1),)
+    await store.close()
