@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MISSED, INVALID = 1, 2
 CALLERS = (2, 4, 8)
 """How many callers at once the capacity is looked for with."""
-_READY_S = 2.0
+_READY_S = 1.5
 
 
 def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
@@ -48,7 +48,7 @@ def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
         short: the short form of every phase.
     """
     with _rig(scenario, made) as (store, server), Child("loadtests.crowd", server.address, str(made.folder)) as crowd:
-        seconds = 1.5 if short else 5.0
+        seconds = 1.2 if short else 5.0
         _closed(crowd, max(CALLERS), seconds)  # the first seconds of a process are its slowest
         found = {callers: _closed(crowd, callers, seconds) for callers in CALLERS}
         best = max(CALLERS, key=lambda callers: found[callers]["deep_per_s"])

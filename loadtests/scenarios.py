@@ -27,7 +27,7 @@ STEADY = Scenario(
     "steady",
     "Does every call get the best answer in time while there is room?",
     traffic=USERS_ONLY,
-    phases=(Phase("steady", 0.7, seconds=60, short=20),),
+    phases=(Phase("steady", 0.7, seconds=60, short=12),),
     targets=(
         at_least(0.999, in_time("steady"), "what a page can rely on: one call in a thousand goes without"),
         at_least(0.99, tier_share("steady", Tier.DEEP), "with room and nothing broken nobody should get less"),
@@ -43,7 +43,7 @@ SPIKE = Scenario(
     phases=(
         Phase("before", 0.7, seconds=15, short=5),
         Phase("spike", 5.0, seconds=20, short=6),
-        Phase("after", 0.7, seconds=20, short=10),
+        Phase("after", 0.7, seconds=20, short=11),
     ),
     targets=(
         at_most(0.001, refused("before"), "nothing may be shed before it must be"),
@@ -65,7 +65,7 @@ def _overload(times: int, floor: float, why: str) -> Scenario:
         phases=(
             Phase("before", 0.7, seconds=20, short=5),
             Phase(name, float(times), seconds=60, short=8),
-            Phase("after", 0.7, seconds=20, short=10),
+            Phase("after", 0.7, seconds=20, short=11),
         ),
         targets=(
             at_most(0.001, refused("before"), "nothing may be shed before it must be"),
@@ -88,10 +88,10 @@ REDIS_DOWN = Scenario(
     traffic=USERS_ONLY,
     phases=(
         Phase("before", 0.5, seconds=15, short=4),
-        Phase("hanging", 0.5, seconds=20, short=7, fault="store_hangs"),
-        Phase("healed", 0.5, seconds=20, short=8),
-        Phase("gone", 0.5, seconds=20, short=7, fault="store_gone"),
-        Phase("back", 0.5, seconds=20, short=8),
+        Phase("hanging", 0.5, seconds=20, short=6, fault="store_hangs"),
+        Phase("healed", 0.5, seconds=20, short=6),
+        Phase("gone", 0.5, seconds=20, short=6, fault="store_gone"),
+        Phase("back", 0.5, seconds=20, short=6),
     ),
     targets=(
         *(
@@ -111,10 +111,10 @@ SLOW_MODEL = Scenario(
     traffic=USERS_ONLY,
     phases=(
         Phase("before", 0.5, seconds=15, short=4),
-        Phase("slow", 0.5, seconds=20, short=7, fault="model_slow"),
-        Phase("healed", 0.5, seconds=30, short=10),
-        Phase("hung", 0.5, seconds=20, short=7, fault="model_hangs"),
-        Phase("back", 0.5, seconds=30, short=10),
+        Phase("slow", 0.5, seconds=20, short=6, fault="model_slow"),
+        Phase("healed", 0.5, seconds=30, short=11),
+        Phase("hung", 0.5, seconds=20, short=6, fault="model_hangs"),
+        Phase("back", 0.5, seconds=30, short=11),
     ),
     targets=(
         *(

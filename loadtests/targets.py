@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SETTLED_S = 3.0
 """How long a run must be as it was before to count as recovered."""
 _STEP_S = 0.5
+_SHORTEST_S = 1.0
 _MIX_TOLERANCE = 0.02
 _P99_TOLERANCE = 1.5
 LATE_SHARE = 0.2
@@ -168,17 +169,17 @@ def preference(phase: str) -> Measure:
 
 
 def recovery(phase: str, baseline: str) -> Measure:
-    """Seconds of a phase until mix of tiers and p99 are as in the baseline for ``SETTLED_S``; infinite if they never are.
+    """Seconds of a phase until mix of tiers and p99 are as in the baseline; infinite if they never are.
 
-    As in the baseline: the share of DEEP no more than 0.02 below, p99 no more than half above.
+    They must be so for ``SETTLED_S``, or, where the phase ends before, until its end and for a second at least. As in the baseline: the share of DEEP no more than 0.02 below, p99 no more than half above.
     """
 
     def of(run: Run) -> float:
         before, span = run.during(baseline), run.span(phase)
         deep = _tier_share(before, Tier.DEEP) - _MIX_TOLERANCE
         slowest_ms = _quantile(before, 0.99) * _P99_TOLERANCE
-        for start_s in np.arange(span.start_s, span.end_s - SETTLED_S + 1e-9, _STEP_S).tolist():
-            calls = run.history.between(start_s, start_s + SETTLED_S)
+        for start_s in np.arange(span.start_s, span.end_s - _SHORTEST_S + 1e-9, _STEP_S).tolist():
+            calls = run.history.between(start_s, min(start_s + SETTLED_S, span.end_s))
             if _tier_share(calls, Tier.DEEP) >= deep and _quantile(calls, 0.99) <= slowest_ms:
                 return float(start_s - span.start_s)
         return float("inf")

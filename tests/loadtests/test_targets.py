@@ -85,6 +85,12 @@ def test_recovery_is_when_tiers_and_p99_are_as_before_and_stay_so_for_three_seco
     assert targets.recovery("after", "before").of(overload()) == 2.0
 
 
+def test_recovery_near_the_end_of_a_phase_is_seen_if_it_lasts_to_the_end() -> None:
+    spans = (Span("before", 0, 10, 50), Span("after", 10, 6, 50))
+    slow, quick = calls(10, 4.5, 50, took_ms=40), calls(14.5, 1.5, 50)
+    assert targets.recovery("after", "before").of(run(calls(0, 10, 50), slow, quick, spans=spans)) == 4.5
+
+
 def test_a_run_that_stays_slow_never_recovers() -> None:
     spans = (Span("before", 0, 10, 50), Span("after", 10, 10, 50))
     slow = run(calls(0, 10, 50), calls(10, 10, 50, took_ms=16), spans=spans)
