@@ -37,6 +37,8 @@ SCORER = "scorer"
 """Name of the model among the breakers."""
 _GRACE_S = 0.02
 """How long a thread may take to notice that it was stopped before another takes its place."""
+_MOST_AWAY = 2
+"""Threads that one part may keep at a time, so that there are stand-ins left for the others."""
 _LEAST_S, _MOST_S = 0.001, 3600.0
 _log = logging.getLogger(__name__)
 
@@ -80,6 +82,23 @@ class DeepRung:
         self.slow = tuple((g, bundle.limits[g.name], breakers[g.name]) for g in bundle.generators if not g.inline)
         self.retrieve_share = settings.retrieve_share
         self.longest_s = settings.score_timeout_ms / 1000
+        self._left: dict[str, list[Job[Any]]] = {name: [] for name in (*self.sources, SCORER)}
+
+    def leave(self, part: str, job: Job[Any], grace_s: float) -> None:
+        """Nobody waits any more for a job that is busy with a generator or the model."""
+        if not job.started:
+            self.work.give_up(job)
+            return
+        self._left[part].append(job)
+        if grace_s:
+            asyncio.get_running_loop().call_later(grace_s, self.work.give_up, job)
+        else:
+            self.work.give_up(job)
+
+    def away(self, part: str) -> bool:
+        """Whether a generator or the model keeps so many threads already that it must not be given another."""
+        left = self._left[part] = [job for job in self._left[part] if not job.ended]
+        return sum(job.skipped for job in left) >= _MOST_AWAY
 
     async def climb(
         self, query: Query, quick: list[Candidates], ascent: Ascent, deadline: Deadline
@@ -95,6 +114,9 @@ class DeepRung:
         permit = self.breaker.permit()
         if not permit:
             return Reason.BREAKER_OPEN
+        if self.away(SCORER):
+            self.breaker.ended(permit, Outcome.FAILURE)
+            return Reason.LATE
         attempt = _Attempt(self, query, quick, deadline, permit)
         outcome: tuple[Pool, Scores] | Reason | None = None
         try:
@@ -129,7 +151,10 @@ class _Attempt:
         wanted: list[tuple[CandidateGenerator, int]] = []
         for generator, limit, breaker in self._rung.slow:
             permit = breaker.permit()
-            if permit:
+            if permit and self._rung.away(generator.name):
+                breaker.ended(permit, Outcome.FAILURE)
+                self._dropped[generator.name] = Reason.LATE
+            elif permit:
                 self._searching[generator.name] = breaker, permit
                 wanted.append((generator, limit))
             else:
@@ -157,10 +182,10 @@ class _Attempt:
             self._dropped[name] = Reason.LATE if overran else Reason.NO_TIME
         overran = self._scoring_s is not None and not cancelled
         self._tell(Outcome.FAILURE if overran else Outcome.NEUTRAL)
-        for job in self._jobs.values():
-            if not job.ended:
+        for name, job in self._jobs.items():
+            if not job.ended and not job.skipped:
                 self._stop.stop()
-                self._leave(job, _GRACE_S)
+                self._rung.leave(name if name in left else SCORER, job, _GRACE_S)
         ascent.dropped |= self._dropped
         if self._scoring_s is not None:
             ascent.ended("retrieve", self._scoring_s)
@@ -178,12 +203,6 @@ class _Attempt:
     def _report(self, outcome: tuple[Pool, Scores] | _Waits | Reason) -> None:
         if not isinstance(outcome, _Waits) and not self._result.done():
             self._result.set_result(outcome)
-
-    def _leave(self, job: Job[tuple[Pool, Scores] | _Waits], grace_s: float) -> None:
-        if job.started and grace_s:
-            asyncio.get_running_loop().call_later(grace_s, self._rung.work.give_up, job)
-        else:
-            self._rung.work.give_up(job)
 
     def _watch(self) -> None:
         """Give up what overruns; look again when the next thing may."""
@@ -206,7 +225,7 @@ class _Attempt:
         for name, breaker, permit in left_behind:
             breaker.ended(permit, Outcome.FAILURE)
             self._dropped[name] = Reason.LATE
-            self._leave(self._jobs[name], 0.0)
+            self._rung.leave(name, self._jobs[name], 0.0)
         if go_on:
             self._start(SCORER, self._score)
             if SCORER not in self._jobs:
