@@ -333,6 +333,16 @@ def test_costs_are_fitted_to_two_sizes() -> None:
     assert cost.rows_within(0.0005) == 0
 
 
+def test_where_many_rows_took_no_longer_than_few_the_cost_is_fixed() -> None:
+    """A busy moment of the machine while few were scored must not make every row seem to cost as much as a run."""
+    cost = CostModel()
+    cost.seed((1, 0.003), (500, 0.003))
+
+    assert cost.expected_s(500) == pytest.approx(0.003)
+    assert cost.rows_within(0.01) > 500
+    assert cost.rows_within(0.002) == 0
+
+
 def test_a_stop_that_came_first_stops_the_run_at_once() -> None:
     calls: list[str] = []
     stop = Stop()
