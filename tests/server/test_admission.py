@@ -1,0 +1,488 @@
+"""How high a call may climb under load, who is shed, and what is learnt when it ends."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from core.types import Tier
+from server.admission import CF_PATIENCE, DEEP_PATIENCE, UNNOTICED_S, Admission, Criticality, Permit
+from server.limiter import Vegas
+from server.settings import LEAST_DEEP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USER, PREFETCH, BATCH = Criticality.USER, Criticality.PREFETCH, Criticality.BATCH
+POPULARITY, CF, DEEP = Tier.POPULARITY, Tier.CF, Tier.DEEP
+COSTS_S = {POPULARITY: 0.0005, CF: 0.001, DEEP: 0.005}
+AMPLE_S = 0.5
+
+
+@dataclass
+class Limited:
+    """A limiter that is told its limit."""
+
+    limit: float = 4.0
+    observed: list[tuple[float, int, bool]] = field(default_factory=list)
+
+    def observe(self, rtt_s: float, in_flight: int, *, dropped: bool = False) -> None:
+        self.observed.append((rtt_s, in_flight, dropped))
+
+
+class World:
+    """An admission whose clock stands still until it is moved."""
+
+    def __init__(self, limit: float = 4.0) -> None:
+        self.now_s = 0.0
+        self.limiter = Limited(limit)
+        self.admission = Admission(self.limiter, clock=lambda: self.now_s)
+        self.admission.seed(COSTS_S)
+
+    def admit(self, criticality: Criticality = USER, left_s: float = AMPLE_S, ceiling: Tier = DEEP) -> Permit | None:
+        return self.admission.admit(criticality, left_s, ceiling)
+
+    def user(self, left_s: float = AMPLE_S, ceiling: Tier = DEEP) -> Permit:
+        permit = self.admit(USER, left_s, ceiling)
+        assert permit is not None
+        return permit
+
+    def cap(self, left_s: float = AMPLE_S, ceiling: Tier = DEEP) -> Tier:
+        """What a user would get; but for the pressure, everything is then as it was."""
+        admission = self.admission
+        before = admission._deep_backlog_s, admission._quick_backlog_s
+        permit = self.user(left_s, ceiling)
+        admission.give_back(permit, None)
+        admission._deep_backlog_s, admission._quick_backlog_s = before  # to the last bit
+        return permit.cap
+
+    def sheds(self, criticality: Criticality, calls: int) -> list[bool]:
+        """Which of so many calls, one after another, are shed."""
+        shed = []
+        for _ in range(calls):
+            permit = self.admit(criticality)
+            shed.append(permit is None)
+            if permit is not None:
+                self.admission.give_back(permit, None)
+        return shed
+
+    def press(self, share: float, calls: int = 1000) -> None:
+        """Refuse that share of calls the deep rung, all in one moment."""
+        limit, refused = self.limiter.limit, round(share * calls)
+        for i in range(calls):
+            self.limiter.limit = 0 if i < refused else 1e9
+            self.admission.give_back(self.user(), None)
+        self.limiter.limit = limit
+
+
+def test_an_idle_server_lets_everybody_climb() -> None:
+    world = World()
+
+    assert world.cap(0.0) is DEEP  # who cannot wait need not
+    assert world.cap(-1.0) is DEEP
+    assert [permit.cap for kind in Criticality if (permit := world.admit(kind))] == [DEEP, DEEP, DEEP]
+
+
+def test_as_many_as_the_limit_says_are_on_the_deep_rung_and_the_others_get_cf() -> None:
+    world = World(limit=2.5)
+
+    assert [world.user().cap for _ in range(5)] == [DEEP, DEEP, DEEP, CF, CF]
+    assert world.admission.in_flight == 3
+
+
+def test_a_call_that_never_climbs_so_high_has_its_own_ceiling() -> None:
+    world = World(limit=1)
+
+    assert world.user(ceiling=CF).cap is CF
+    assert world.admission.in_flight == 0
+    assert world.user(ceiling=DEEP).cap is DEEP
+
+
+@pytest.mark.parametrize("waiting", [1, 2, 3])
+def test_a_wait_that_leaves_no_patience_is_not_begun(waiting: int) -> None:
+    """Just as much time as the wait for the others needs is enough, and a little less is not."""
+    world = World(limit=100)
+    for _ in range(waiting):
+        world.user()
+    enough_s = COSTS_S[DEEP] + (waiting * COSTS_S[DEEP] - UNNOTICED_S) / DEEP_PATIENCE
+
+    assert world.cap(enough_s * 1.001) is DEEP
+    assert world.cap(enough_s * 0.999) is CF
+
+
+def test_a_late_event_loop_keeps_calls_from_the_deep_rung_and_then_from_cf() -> None:
+    world = World()
+    left_s = 0.045
+    caps = []
+    for lag_s in (0.0, UNNOTICED_S, 0.03, 0.031, 0.0114, 0.0116):
+        world.admission.notice_lag(lag_s)
+        caps.append(world.cap(left_s))
+
+    assert DEEP_PATIENCE * (left_s - 0.005) + UNNOTICED_S == pytest.approx(0.0305)
+    assert CF_PATIENCE * (left_s - 0.001) + UNNOTICED_S == pytest.approx(0.0115)
+    assert caps == [DEEP, DEEP, DEEP, POPULARITY, DEEP, DEEP]
+    world.limiter.limit = 0
+    world.admission.notice_lag(0.0114)
+    assert world.cap(left_s) is CF
+    world.admission.notice_lag(0.0116)
+    assert world.cap(left_s) is POPULARITY
+
+
+def test_what_waits_for_the_event_loop_counts_for_everybody_behind_it() -> None:
+    world = World(limit=0)
+    caps = [world.user(left_s=0.021).cap for _ in range(12)]
+
+    assert caps == [CF] * 6 + [POPULARITY] * 6  # each CF answer costs 1 ms, a wait of 5.5 ms is too long
+    world.limiter.limit = 9
+    assert world.cap(0.012) is POPULARITY
+    assert world.cap() is DEEP
+
+
+def test_a_permit_is_given_back_once() -> None:
+    world = World(limit=1)
+    permit = world.user()
+    for _ in range(3):
+        world.admission.give_back(permit, DEEP)
+
+    assert world.admission.in_flight == 0
+    assert len(world.limiter.observed) == 1
+    assert [world.user().cap for _ in range(2)] == [DEEP, CF]
+
+
+def test_the_limiter_learns_from_what_was_on_the_deep_rung_and_from_nothing_else() -> None:
+    world = World()
+    ends: list[tuple[Tier | None, bool]] = [(DEEP, False), (CF, False), (POPULARITY, False), (None, False), (CF, True)]
+    for reached, overran in ends:
+        world.user()
+        permit = world.user()
+        world.now_s += 0.25
+        world.admission.give_back(permit, reached, overran=overran)
+        world.admission.in_flight -= 1
+    assert world.limiter.observed == [(0.25, 2, False), (0.25, 2, True)]
+
+    permit = world.user(ceiling=CF)
+    world.admission.give_back(permit, CF)
+    assert len(world.limiter.observed) == 2
+
+
+def test_costs_stay_near_what_the_quickest_take() -> None:
+    world = World()
+
+    def take(seconds: float, reached: Tier | None, *, overran: bool = False) -> float:
+        permit = world.user()
+        world.now_s += seconds
+        world.admission.give_back(permit, reached, overran=overran)
+        return world.admission.cost_s[DEEP]
+
+    assert take(0.105, DEEP) == pytest.approx(0.006)  # up by a hundredth
+    assert take(0.001, DEEP) == pytest.approx(0.005)  # down by a fifth
+    assert take(9.0, None) == take(9.0, CF, overran=True) == pytest.approx(0.005)
+    before = dict(world.admission.cost_s)
+    take(9.0, Tier.PRECOMPUTED)
+    assert world.admission.cost_s == before
+    for _ in range(9):
+        take(9.0, DEEP)
+    assert world.admission.cost_s[DEEP] == 0.05  # and no further, however slow everything is
+    assert take(0.001, CF) == 0.05
+    assert world.admission.cost_s[CF] == pytest.approx(0.001)
+
+
+def test_seeding_leaves_other_costs_as_they_are() -> None:
+    admission = Admission(Limited())
+    before = dict(admission.cost_s)
+    admission.seed({DEEP: 0.123})
+
+    assert admission.cost_s == before | {DEEP: 0.123}
+
+
+@pytest.mark.parametrize(
+    ("pressure", "batch", "prefetch"),
+    [
+        (0.0, 0.0, 0.0),
+        (0.015, 0.0, 0.0),
+        (0.06, 0.5, 0.0),
+        (0.08, 0.75, 0.0),
+        (0.095, 0.94, 0.0),
+        (0.15, 1.0, 0.5),
+        (0.19, 1.0, 0.9),
+        (0.25, 1.0, 1.0),
+        (1.0, 1.0, 1.0),
+    ],
+)
+def test_batch_goes_before_prefetch_and_nobody_below_2_percent(pressure: float, batch: float, prefetch: float) -> None:
+    for kind, share in ((BATCH, batch), (PREFETCH, prefetch), (USER, 0.0)):
+        world = World(limit=1e9)
+        world.press(pressure, 30_000)
+        shed = world.sheds(kind, 400)
+
+        assert world.admission.pressure == pytest.approx(pressure, rel=0.02)
+        assert sum(shed) / len(shed) == pytest.approx(share, abs=0.03)
+        assert world.admission.shed == {**dict.fromkeys(Criticality, 0), kind: sum(shed)}
+
+
+def test_what_is_shed_is_spread_evenly_and_no_luck() -> None:
+    runs = []
+    for _ in range(2):
+        world = World(limit=1e9)
+        world.press(0.06, 30_000)
+        runs.append(world.sheds(BATCH, 100))
+
+    assert runs[0] == runs[1]
+    assert all(sum(runs[0][i : i + 10]) in {4, 5, 6} for i in range(90))
+
+
+def test_a_few_refusals_are_no_pressure() -> None:
+    """One of two, after a quiet night, sheds nothing of what follows."""
+    world = World()
+    world.press(1.0, 1)
+
+    assert world.admission.pressure == pytest.approx(0.1)
+    world.now_s += 0.5
+    assert not any(world.sheds(PREFETCH, 4))
+
+
+def test_pressure_fades_within_seconds() -> None:
+    world = World()
+    world.press(1.0)
+    before = world.admission.pressure
+    world.now_s += 10
+    for _ in range(10):
+        world.cap()
+
+    assert before == pytest.approx(1.0)
+    assert world.admission.pressure < 0.02
+
+
+def test_a_call_without_time_for_the_deep_rung_is_no_sign_of_load() -> None:
+    world = World()
+    world.admission.notice_lag(0.01)
+    for _ in range(50):
+        world.cap(left_s=0.004)
+    assert world.admission.pressure == 0
+
+    world.limiter.limit = 0
+    for _ in range(50):
+        world.cap(left_s=0.006)
+    assert world.admission.pressure == pytest.approx(0.5)
+
+
+def test_a_shed_call_holds_nothing() -> None:
+    world = World(limit=0)
+    world.press(1.0)
+    before = world.admission._quick_backlog_s
+
+    assert world.admit(BATCH) is None
+    assert world.admission._quick_backlog_s == before
+
+
+class Traffic(RuleBasedStateMachine):
+    """Any order of calls that come and go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.out: list[Permit] = []
+
+    @rule(
+        criticality=st.sampled_from(Criticality),
+        left_s=st.floats(-0.1, 0.5),
+        ceiling=st.sampled_from([CF, DEEP]),
+        limit=st.floats(1, 8),
+        lag_s=st.sampled_from([0.0, 0.0, 0.001, 0.02, 1.0]),
+    )
+    def comes(self, criticality: Criticality, left_s: float, ceiling: Tier, limit: float, lag_s: float) -> None:
+        self.world.limiter.limit = limit
+        self.world.admission.notice_lag(lag_s)
+        in_flight = self.world.admission.in_flight
+        permit = self.world.admit(criticality, left_s, ceiling)
+        if permit is None:
+            assert criticality is not USER
+            return
+        assert permit.cap <= ceiling
+        assert permit.cap is not DEEP or in_flight < limit
+        self.out.append(permit)
+
+    @rule(
+        data=st.data(),
+        after_s=st.floats(0, 1),
+        reached=st.sampled_from([None, POPULARITY, CF, DEEP]),
+        overran=st.booleans(),
+        again=st.booleans(),
+    )
+    def goes(self, data: st.DataObject, after_s: float, reached: Tier | None, overran: bool, again: bool) -> None:
+        self.world.now_s += after_s
+        if not self.out:
+            return
+        permit = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        for _ in range(1 + again):
+            self.world.admission.give_back(permit, reached, overran=overran)
+
+    @invariant()
+    def what_is_counted_is_what_is_out(self) -> None:
+        admission = self.world.admission
+        deep = [permit.cost_s for permit in self.out if permit.cap is DEEP]
+        quick = [permit.cost_s for permit in self.out if permit.cap is not DEEP]
+        assert admission.in_flight == len(deep)
+        assert admission._deep_backlog_s == pytest.approx(sum(deep), abs=1e-9)
+        assert admission._quick_backlog_s == pytest.approx(sum(quick), abs=1e-9)
+        assert 0 <= admission.pressure <= 1
+        assert all(0 < cost_s <= 0.05 for cost_s in admission.cost_s.values())
+
+    @invariant()
+    def a_longer_budget_never_has_a_lower_cap(self) -> None:
+        left_s = (-0.01, 0.0, 0.004, 0.006, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 5.0)
+        for ceiling in (CF, DEEP):
+            caps = [self.world.cap(each, ceiling) for each in left_s]
+            assert caps == sorted(caps)
+
+    def teardown(self) -> None:
+        for permit in self.out:
+            self.world.admission.give_back(permit, None)
+        assert self.world.admission.in_flight == 0
+        assert self.world.admission._deep_backlog_s == 0
+        assert self.world.admission._quick_backlog_s == pytest.approx(0, abs=1e-9)
+
+
+TestTraffic = Traffic.TestCase
+TestTraffic.settings = settings(deadline=None, stateful_step_count=40)
+
+
+@settings(deadline=None)
+@given(one=st.floats(-0.1, 1), other=st.floats(-0.1, 1), limit=st.integers(0, 4), lag_s=st.floats(0, 0.2))
+def test_of_two_budgets_the_longer_never_has_the_lower_cap(
+    one: float, other: float, limit: float, lag_s: float
+) -> None:
+    world = World(limit=3)
+    for _ in range(3):
+        world.user()
+    world.limiter.limit = limit
+    world.admission.notice_lag(lag_s)
+    shorter, longer = sorted((one, other))
+
+    assert world.cap(shorter) <= world.cap(longer)
+
+
+# A server in virtual time: one core, who comes first is served first.
+
+DEADLINE_S = 0.05
+RESERVE_S = 0.004
+TAKES_S = {POPULARITY: 0.0003, CF: 0.0012, DEEP: 0.004}
+SHED_S = 0.00015
+"""A refusal is not free."""
+MIX = ((USER, 0.5), (PREFETCH, 0.3), (BATCH, 0.2))
+
+
+class Ended(NamedTuple):
+    """One call of the simulation; ``tier`` is None when it was shed."""
+
+    came_s: float
+    kind: Criticality
+    tier: Tier | None
+    in_time: bool
+
+
+class Core:
+    """Serves one call after another.
+
+    One that has too little time left for the deep rung when its turn comes answers from CF, as the pipeline does; so
+    does one that overruns.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self.now_s = self.free_s = 0.0
+        self.ended: list[Ended] = []
+        vegas = Vegas(initial=8, lowest=LEAST_DEEP, highest=32, clock=lambda: self.now_s, rng=lambda: 0.5)
+        self.admission = Admission(vegas, clock=lambda: self.now_s)
+        self.admission.seed(TAKES_S)
+        self._rng = rng
+        self._order = itertools.count()
+        self._under_way: list[tuple[float, int, Callable[[], None]]] = []
+
+    def until(self, at_s: float) -> None:
+        while self._under_way and self._under_way[0][0] <= at_s:
+            self.now_s, _, end = heapq.heappop(self._under_way)
+            end()
+        self.now_s = at_s
+
+    def come(self, kind: Criticality) -> None:
+        came_s, must_s = self.now_s, self.now_s + DEADLINE_S - RESERVE_S
+        begins_s = max(came_s, self.free_s)
+        permit = self.admission.admit(kind, DEADLINE_S - RESERVE_S, DEEP)
+        if permit is None:
+            self.free_s = begins_s + SHED_S
+            self.ended.append(Ended(came_s, kind, None, in_time=False))
+            return
+        tier, takes_s, overran = permit.cap, TAKES_S[permit.cap] * self._rng.lognormvariate(-0.08, 0.4), False
+        if tier is DEEP and begins_s + TAKES_S[DEEP] > must_s:
+            tier, takes_s = CF, TAKES_S[CF]
+        elif tier is DEEP and begins_s + takes_s > must_s:
+            tier, takes_s, overran = CF, must_s - begins_s + TAKES_S[CF], True
+        self.free_s = begins_s + takes_s
+
+        def end() -> None:
+            self.admission.give_back(permit, tier, overran=overran)
+            self.ended.append(Ended(came_s, kind, tier, in_time=self.now_s <= came_s + DEADLINE_S))
+
+        heapq.heappush(self._under_way, (self.free_s, next(self._order), end))
+
+
+def simulate(phases: list[tuple[float, float]], seed: int = 1) -> list[Ended]:
+    """Poisson arrivals at so many times what the deep rung can do, for so many seconds each, at one core."""
+    rng = random.Random(seed)
+    core = Core(rng)
+    starts_s = 0.0
+    for times, seconds in phases:
+        at_s, ends_s = starts_s, starts_s + seconds
+        while (at_s := at_s + rng.expovariate(times / TAKES_S[DEEP])) < ends_s:
+            core.until(at_s)
+            core.come(rng.choices([kind for kind, _ in MIX], [share for _, share in MIX])[0])
+        starts_s = ends_s
+    core.until(starts_s + 10)
+    return core.ended
+
+
+def share(of: list[Ended], wanted: Callable[[Ended], bool]) -> float:
+    return sum(map(wanted, of)) / len(of)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("times", [2.0, 5.0])
+def test_under_overload_users_are_answered_in_time_and_what_can_wait_is_shed(times: float, seed: int) -> None:
+    calls = [call for call in simulate([(0.6, 2.0), (times, 10.0)], seed) if call.came_s > 3.0]
+    by_kind = {kind: [call for call in calls if call.kind is kind] for kind in Criticality}
+    tiers = Counter(call.tier for call in by_kind[USER])
+
+    assert share(by_kind[USER], lambda call: call.in_time) >= 0.995
+    assert share(by_kind[BATCH], lambda call: call.tier is None) > 0.95
+    assert share(by_kind[PREFETCH], lambda call: call.tier is None) > 0.5
+    assert tiers[DEEP] / tiers.total() > 0.5 / times  # what is there is used
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("times", [2.0, 5.0])
+def test_two_seconds_after_overload_users_are_all_on_the_deep_rung_and_soon_nobody_is_shed(
+    times: float, seed: int
+) -> None:
+    calls = simulate([(0.3, 2.0), (times, 10.0), (0.3, 15.0)], seed)
+    after = [call for call in calls if call.came_s > 14.0 and call.tier is not None]
+
+    assert {call.tier for call in after} == {DEEP}
+    assert all(call.in_time for call in after)
+    assert None not in {call.tier for call in calls if call.came_s > 20.0}
+
+
+def test_a_server_with_room_sheds_nobody_and_answers_deep() -> None:
+    calls = simulate([(0.4, 20.0)])
+
+    assert share(calls, lambda call: call.tier is DEEP) > 0.99
+    assert all(call.in_time for call in calls)
+    assert None not in {call.tier for call in calls}
