@@ -89,7 +89,7 @@ class DeepRung:
         if not job.started:
             self.work.give_up(job)
             return
-        self._left[part].append(job)
+        self._left[part] = [*(each for each in self._left[part] if not each.ended), job]
         if grace_s:
             asyncio.get_running_loop().call_later(grace_s, self.work.give_up, job)
         else:
@@ -97,8 +97,7 @@ class DeepRung:
 
     def away(self, part: str) -> bool:
         """Whether a generator or the model keeps so many threads already that it must not be given another."""
-        left = self._left[part] = [job for job in self._left[part] if not job.ended]
-        return sum(job.skipped for job in left) >= _MOST_AWAY
+        return sum(job.skipped and not job.ended for job in self._left[part]) >= _MOST_AWAY
 
     async def climb(
         self, query: Query, quick: list[Candidates], ascent: Ascent, deadline: Deadline
@@ -243,16 +242,19 @@ class _Attempt:
             begun_s = deadline.now_s()
             self._begun[name] = begun_s + deadline.share(self._rung.retrieve_share)
         found: Candidates | None = None
-        try:
-            found = generator.generate(self._query, limit)
-        except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
-            self._rung.seldom.exception(f"generator {name} failed")
+        why = Reason.LATE
+        if not self._rung.away(name):
+            try:
+                found = generator.generate(self._query, limit)
+            except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
+                self._rung.seldom.exception(f"generator {name} failed")
+                why = Reason.FAILED
         with self._lock:
             if name not in self._searching:
                 return _WAITS  # left behind
             breaker, permit = self._searching.pop(name)
             if found is None:
-                self._dropped[name] = Reason.FAILED
+                self._dropped[name] = why
             else:
                 self._found.append(found)
             mine = not self._searching and not self._claimed
@@ -267,14 +269,16 @@ class _Attempt:
             if self._over or deadline.left_s() <= 0:
                 return _WAITS  # for the event loop, which knows why
             self._scoring_s = deadline.now_s()
+        if rung.away(SCORER):
+            self._tell(Outcome.FAILURE)
+            return Reason.LATE
         pool = merge(self._found, query, rung.sources, rung.bundle.prior, self._left_out)
         fitting = cost.rows_within(min(deadline.left_s(), self._longest_s))
         if not len(pool) or fitting < query.limit:
             self._tell(Outcome.NEUTRAL)
-            if not len(pool):
-                return Reason.NO_CANDIDATES
-            cost.refused()
-            return Reason.NO_TIME
+            if len(pool):
+                cost.refused()
+            return Reason.NO_TIME if len(pool) else Reason.NO_CANDIDATES
         part = pool if fitting >= len(pool) else pool.take(slice(fitting))
         start_s, stopped, outcome = deadline.now_s(), False, Outcome.FAILURE
         try:

@@ -305,6 +305,19 @@ def test_a_generator_that_never_comes_back_takes_no_thread_from_the_model(world:
     assert world.calls("far") == AWAY
 
 
+def test_requests_that_queue_behind_a_hung_generator_do_not_give_it_the_threads_that_stand_in(world: World) -> None:
+    world.far_s = 50.0
+
+    async def at_once() -> list[Recommendation]:
+        return list(await asyncio.gather(*(world.ask() for _ in range(8))))
+
+    answers = world.loop.run(at_once())
+
+    assert world.calls("far") == AWAY
+    assert world.answer().tier is Tier.DEEP
+    assert all(answer.dropped["far"] in {LATE, NO_TIME} for answer in answers)
+
+
 def test_while_a_stand_in_works_the_model_answers(world: World) -> None:
     world.model_s, world.deaf = 50.0, True
     world.answer()
