@@ -5,6 +5,7 @@ Says where it listens, then answers each line on standard input (``slow``, ``han
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -72,6 +73,7 @@ def main(bundle_folder: str, store_url: str) -> int:
         threading.Thread(target=_obey, args=(scorer,), daemon=True).start()
         return replace(bundle, scorer=scorer)
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     settings = Settings(port=0, store_url=store_url, namespace=NAMESPACE)
     return run(
         settings, Path(bundle_folder), on_ready=lambda port: _say(f"serving on {settings.host}:{port}"), load=load

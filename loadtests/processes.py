@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -36,21 +37,28 @@ def memory_mb(pid: int) -> dict[str, float]:
 class Child:
     """A Python process of ours that says one line when it is ready."""
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, module: str, *arguments: str, log: Path | None = None) -> None:
         """Start it and wait for that line.
 
         Args:
             module: what ``python -m`` runs.
             arguments: its command line.
+            log: file for what it writes to standard error, which is shown otherwise.
 
         Raises:
-            RuntimeError: it ended before it was ready; what it wrote to standard error has been shown.
+            RuntimeError: it ended before it was ready; the log says why.
         """
         self.name = module
         started_s = time.monotonic()
-        self.process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.log = log
+        with ExitStack() as stack:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stack.enter_context(log.open("w", encoding="utf-8")) if log else None,
+                text=True,
+            )
         self.ready = self.line()
         self.start_s = time.monotonic() - started_s
 
@@ -62,7 +70,8 @@ class Child:
         """
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
-            raise RuntimeError(f"{self.name} ended with code {self.process.wait()}; it says above why")
+            where = self.log or "what it says above"
+            raise RuntimeError(f"{self.name} ended with code {self.process.wait()}; see {where}")
         return line.strip()
 
     def tell(self, what: str) -> None:
@@ -107,23 +116,24 @@ class Child:
 class Server(Child):
     """``terrace serve`` on a free port."""
 
-    def __init__(self, bundle: Path, store_url: str, *options: str) -> None:
+    def __init__(self, bundle: Path, store_url: str, *options: str, log: Path | None = None) -> None:
         """Start it and wait until it is ready to answer.
 
         Args:
             bundle: folder of the bundle.
             store_url: of the user store.
             options: more of ``terrace serve``.
+            log: file for what it logs, which is shown otherwise.
         """
         where = ("--bundle", str(bundle), "--redis", store_url, "--port", "0", "--namespace", NAMESPACE)
-        super().__init__("terrace.cli", "serve", *where, *options)
+        super().__init__("terrace.cli", "serve", *where, *options, log=log)
         self.address = self.ready.split()[-1]
 
 
 class FaultyServer(Child):
     """A server whose model breaks on command; see ``loadtests.faulty_server``."""
 
-    def __init__(self, bundle: Path, store_url: str) -> None:
-        """Start it and wait until it is ready to answer."""
-        super().__init__("loadtests.faulty_server", str(bundle), store_url)
+    def __init__(self, bundle: Path, store_url: str, *, log: Path | None = None) -> None:
+        """Start it and wait until it is ready to answer; its log goes to ``log``, or is shown."""
+        super().__init__("loadtests.faulty_server", str(bundle), store_url, log=log)
         self.address = self.ready.split()[-1]

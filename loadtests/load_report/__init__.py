@@ -113,7 +113,8 @@ def _facts(run: Run) -> str:
         f"{form}{len(run.history):,} calls with a deadline of {run.deadline_ms:g} ms to a server of "
         f"{about.get('items', 0):,} items; capacity {run.capacity:.0f} DEEP answers/s before, "
         f"{about.get('capacity_after', float('nan')):.0f} after; {about.get('cores', 0)} cores for server, store and "
-        f"callers together, load average {about.get('load_average_1min', float('nan')):.1f} after the run."
+        f"callers together, load average {about.get('load_average_1min', float('nan')):.1f} after the run; "
+        f"{about.get('server_errors', 0)} errors in the server's log."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from loadtests.load_report.series import OUTCOMES, outcomes
-from offline.report_html.svg import Scale, group, line, number, path, picture, tag, text, ticks
+from offline.report_html.svg import Scale, group, line, number, path, picture, spread, tag, text, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,18 +93,16 @@ def _latency(run: Run, series: Series, top: float, height: float) -> list[Markup
     y = Scale(0, shown[-1], bottom, top)
     parts = [*_back(run, series, top, bottom), *_left(y, shown, [number(v) for v in shown])]
     parts.append(line(LEFT, y(run.deadline_ms), WIDTH - RIGHT, y(run.deadline_ms), "limit"))
-    parts.append(text(WIDTH - RIGHT + 8, y(run.deadline_ms) + 4, "deadline", "end-label limit-label"))
-    ends = []
+    ends = {"limit": y(run.deadline_ms)}
     for values, kind in ((series.p99_ms, "p99"), (series.p50_ms, "p50")):
-        parts += [path(run_, f"curve {kind}") for run_ in _runs(values, x, y)]
+        parts += [path(piece, f"curve {kind}") for piece in _runs(values, x, y)]
         known = values[~np.isnan(values)]
-        ends.append((float(y(known[-1])) if len(known) else bottom, kind))
-    gap = ends[1][0] - ends[0][0]
-    nudge = max(0.0, 15 - gap) / 2
-    parts += [
-        text(WIDTH - RIGHT + 8, at + 4 + (nudge if kind == "p50" else -nudge), kind, f"end-label {kind}-label")
-        for at, kind in ends
-    ]
+        if len(known):
+            ends[kind] = y(float(known[-1]))
+    places = spread(list(ends.values()), 15, top, bottom)
+    for kind, at in zip(ends, places, strict=True):
+        said = "deadline" if kind == "limit" else kind
+        parts.append(text(WIDTH - RIGHT + 8, at + 4, said, f"end-label {kind}-label"))
     return parts
 
 
