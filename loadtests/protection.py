@@ -58,7 +58,7 @@ class _Everybody(Admission):
 
     def __init__(self) -> None:
         super().__init__(Vegas(initial=LEAST_DEEP, lowest=LEAST_DEEP, highest=LEAST_DEEP))
-        self._permit = Permit(Tier.DEEP, 0.0, 0.0, 1)
+        self._permit = Permit(Tier.DEEP, 0.0, 0.0, 1, alone=False)
 
     def admit(self, *_: object) -> Permit:
         """Come in."""

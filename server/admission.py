@@ -4,7 +4,7 @@ Two things bound what is under way. The limiter bounds how many requests are on 
 they take than when nobody waits. The backlog, what everything under way is expected to cost, together with the event
 loop's lag, is the wait that a request would meet; it may climb as high as wait and cost leave it time. So a user's
 request is always answered, under load from a lower rung. Calls that can wait are shed, and only when calls have been
-refused the deep rung for a while: the first batch calls at 2 % of refusals, all of them from 10 %, all prefetches from 20 %.
+refused the deep rung for a while: the first batch calls at 5 % of refusals, all of them from 20 %, all prefetches from 40 %.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNNOTICED_S = 0.0005
 """A wait that is none: the event loop is never quite on time."""
 _COSTS_S = {Tier.POPULARITY: 0.0005, Tier.CF: 0.0015, Tier.DEEP: 0.005}
 _UP, _DOWN = 0.01, 0.2
-_HIGHEST_COST_S = 0.05
+_HIGHEST_COST_S = 0.02
 _MEMORY_S = 1.0
 _FEW = 10.0
 
@@ -43,7 +43,7 @@ class Criticality(StrEnum):
     """Nobody."""
 
 
-_SHED = {Criticality.USER: (math.inf, math.inf), Criticality.PREFETCH: (0.10, 0.20), Criticality.BATCH: (0.02, 0.10)}
+_SHED = {Criticality.USER: (math.inf, math.inf), Criticality.PREFETCH: (0.20, 0.40), Criticality.BATCH: (0.05, 0.20)}
 """Pressure at which shedding begins, and at which nothing of the kind is let in."""
 
 
@@ -64,13 +64,15 @@ class Permit:
         cap: the highest rung that the request may try.
 
         in_flight: requests on the deep rung when it began, itself included.
+
+        alone: it met nobody: what it takes is what an answer costs, not what waiting does.
     """
 
-    __slots__ = ("cap", "cost_s", "given_back", "in_flight", "since_s")
+    __slots__ = ("alone", "cap", "cost_s", "given_back", "in_flight", "since_s")
 
-    def __init__(self, cap: Tier, cost_s: float, since_s: float, in_flight: int) -> None:
+    def __init__(self, cap: Tier, cost_s: float, since_s: float, in_flight: int, *, alone: bool) -> None:
         self.cap, self.cost_s, self.since_s, self.in_flight = cap, cost_s, since_s, in_flight
-        self.given_back = False
+        self.alone, self.given_back = alone, False
 
 
 class Admission:
@@ -119,7 +121,8 @@ class Admission:
         fits = self.in_flight < self.limiter.limit and (
             quick_wait_s + self._deep_backlog_s <= DEEP_PATIENCE * max(spare_s, 0) + UNNOTICED_S
         )
-        self._note(now_s, refused=not fits and spare_s > 0)
+        if fits or spare_s > 0:  # one that has no time for it anyway says nothing of the load
+            self._note(now_s, refused=not fits)
         if self._sheds(criticality):
             self.shed[criticality] += 1
             return None
@@ -129,7 +132,8 @@ class Admission:
             cap = Tier.CF
         else:
             cap = Tier.POPULARITY
-        permit = Permit(cap, cost_s[cap], now_s, self.in_flight + 1)
+        alone = quick_wait_s + self._deep_backlog_s <= UNNOTICED_S
+        permit = Permit(cap, cost_s[cap], now_s, self.in_flight + 1, alone=alone)
         self._count(permit, 1)
         return permit
 
@@ -150,7 +154,7 @@ class Admission:
         took_s = self._clock() - permit.since_s
         if permit.cap is Tier.DEEP and (overran or reached is Tier.DEEP):
             self.limiter.observe(took_s, permit.in_flight, dropped=overran)
-        if not overran and reached in self.cost_s:
+        if permit.alone and not overran and reached in self.cost_s:
             old_s = self.cost_s[reached]
             new_s = old_s + (_UP if took_s > old_s else _DOWN) * (took_s - old_s)  # near what the quickest take
             self.cost_s[reached] = min(new_s, _HIGHEST_COST_S)

@@ -6,6 +6,7 @@ A read talks to a connection of redis-py directly: one pipeline object costs six
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from functools import partial
@@ -228,7 +229,8 @@ def _said(error: Exception) -> str:
 def _be_fair(limit: asyncio.Timeout, due_s: float) -> None:
     """Just before the time is up: if the event loop is late, the reply may have come and not have been looked at."""
     if time.monotonic() > due_s:
-        limit.reschedule(asyncio.get_running_loop().time() + 2 * _TICK_S)
+        with contextlib.suppress(RuntimeError):  # the time was up first: a read that had hardly any
+            limit.reschedule(asyncio.get_running_loop().time() + 2 * _TICK_S)
 
 
 async def _is_broken(connection: AbstractConnection) -> bool:

@@ -174,6 +174,17 @@ def test_the_limiter_learns_from_what_was_on_the_deep_rung_and_from_nothing_else
     assert len(world.limiter.observed) == 2
 
 
+def test_what_a_call_takes_that_met_others_says_nothing_of_costs() -> None:
+    """Else an overload would raise them until nothing fits, and with nothing let in they would never fall."""
+    world = World()
+    first, second = world.user(), world.user()
+    world.now_s += 0.2
+    world.admission.give_back(second, DEEP)
+    assert world.admission.cost_s[DEEP] == COSTS_S[DEEP]
+    world.admission.give_back(first, DEEP)
+    assert world.admission.cost_s[DEEP] > COSTS_S[DEEP]
+
+
 def test_costs_stay_near_what_the_quickest_take() -> None:
     world = World()
 
@@ -191,8 +202,8 @@ def test_costs_stay_near_what_the_quickest_take() -> None:
     assert world.admission.cost_s == before
     for _ in range(9):
         take(9.0, DEEP)
-    assert world.admission.cost_s[DEEP] == 0.05  # and no further, however slow everything is
-    assert take(0.001, CF) == 0.05
+    assert world.admission.cost_s[DEEP] == 0.02  # and no further, however slow everything is
+    assert take(0.001, CF) == 0.02
     assert world.admission.cost_s[CF] == pytest.approx(0.001)
 
 
@@ -208,17 +219,17 @@ def test_seeding_leaves_other_costs_as_they_are() -> None:
     ("pressure", "batch", "prefetch"),
     [
         (0.0, 0.0, 0.0),
-        (0.015, 0.0, 0.0),
-        (0.06, 0.5, 0.0),
-        (0.08, 0.75, 0.0),
-        (0.095, 0.94, 0.0),
-        (0.15, 1.0, 0.5),
-        (0.19, 1.0, 0.9),
-        (0.25, 1.0, 1.0),
+        (0.045, 0.0, 0.0),
+        (0.125, 0.5, 0.0),
+        (0.1625, 0.75, 0.0),
+        (0.19, 0.93, 0.0),
+        (0.3, 1.0, 0.5),
+        (0.38, 1.0, 0.9),
+        (0.45, 1.0, 1.0),
         (1.0, 1.0, 1.0),
     ],
 )
-def test_batch_goes_before_prefetch_and_nobody_below_2_percent(pressure: float, batch: float, prefetch: float) -> None:
+def test_batch_goes_before_prefetch_and_nobody_below_5_percent(pressure: float, batch: float, prefetch: float) -> None:
     for kind, share in ((BATCH, batch), (PREFETCH, prefetch), (USER, 0.0)):
         world = World(limit=1e9)
         world.press(pressure, 30_000)
@@ -233,7 +244,7 @@ def test_what_is_shed_is_spread_evenly_and_no_luck() -> None:
     runs = []
     for _ in range(2):
         world = World(limit=1e9)
-        world.press(0.06, 30_000)
+        world.press(0.125, 30_000)
         runs.append(world.sheds(BATCH, 100))
 
     assert runs[0] == runs[1]
@@ -262,7 +273,8 @@ def test_pressure_fades_within_seconds() -> None:
     assert world.admission.pressure < 0.02
 
 
-def test_a_call_without_time_for_the_deep_rung_is_no_sign_of_load() -> None:
+def test_a_call_without_time_for_the_deep_rung_is_no_sign_of_load_nor_of_its_absence() -> None:
+    """Under the worst overload many calls have waited too long on arrival: were they to count, pressure would fall."""
     world = World()
     world.admission.notice_lag(0.01)
     for _ in range(50):
@@ -272,7 +284,10 @@ def test_a_call_without_time_for_the_deep_rung_is_no_sign_of_load() -> None:
     world.limiter.limit = 0
     for _ in range(50):
         world.cap(left_s=0.006)
-    assert world.admission.pressure == pytest.approx(0.5)
+    assert world.admission.pressure == pytest.approx(1.0)
+    for _ in range(50):
+        world.cap(left_s=0.004)
+    assert world.admission.pressure == pytest.approx(1.0)
 
 
 def test_a_shed_call_holds_nothing() -> None:
@@ -335,7 +350,7 @@ class Traffic(RuleBasedStateMachine):
         assert admission._deep_backlog_s == pytest.approx(sum(deep), abs=1e-9)
         assert admission._quick_backlog_s == pytest.approx(sum(quick), abs=1e-9)
         assert 0 <= admission.pressure <= 1
-        assert all(0 < cost_s <= 0.05 for cost_s in admission.cost_s.values())
+        assert all(0 < cost_s <= 0.02 for cost_s in admission.cost_s.values())
 
     @invariant()
     def a_longer_budget_never_has_a_lower_cap(self) -> None:
