@@ -1,0 +1,230 @@
+"""Callers who go away at any moment cost nothing that stays, and nobody gets what was read for them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from loadtests.processes import Child, memory_mb
+from server.servicer import SERVICE
+from server.user_store import RedisUserStore
+from terrace.v1 import recommendation_pb2 as pb
+from tests.faults.busy_server import USERS, events, owned
+from tests.faults.fault_proxy import Mode, ProxyThread, Toxic
+from tests.faults.figures import note
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from tests.faults.fault_proxy import FaultProxy
+
+GROWTH_MB = 5.0
+TASKS = 8
+"""Those that a server without a call has, and no more."""
+CONNECTIONS = 32
+SLOTS = 64
+AT_ONCE = 24
+CHANNELS = 8
+LONGEST_S = 0.02
+"""Calls are cancelled at any moment of this long, which is longer than most of them take."""
+SETTINGS = {"port": 0, "exercise_share": 0.0, "slots": SLOTS, "store_connections": CONNECTIONS}
+
+
+class Storm:
+    """Calls of which many are cancelled at random moments; counts how they ended.
+
+    Attributes:
+        foreign: what answers showed that is not of the user who asked.
+
+        explained: items that were explained by the user's own.
+    """
+
+    def __init__(self, server: Child, channels: list[grpc.aio.Channel], seed: int, *, recent: bool) -> None:
+        self.server, self.ended = server, Counter[str]()
+        self.foreign: list[str] = []
+        self.explained = 0
+        self._recommend = [channel.unary_unary(f"/{SERVICE}/Recommend") for channel in channels]
+        self._rng = random.Random(seed)
+        self._recent = recent
+
+    async def calls(self, count: int, cancelled: float) -> None:
+        """So many calls, ``AT_ONCE`` at a time, of which a share is cancelled."""
+        turns = iter(range(count))
+
+        async def caller() -> None:
+            for _ in turns:
+                await self._call(self._rng.random() < cancelled)
+
+        await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
+
+    async def quiet(self) -> dict[str, Any]:
+        """What is left in the server once it has had time to end everything."""
+        for _ in range(40):
+            stats = self.stats()
+            busy = stats["in_flight"], stats["model_running"], stats["store_in_use"], SLOTS - stats["free_slots"]
+            if not any(busy) and stats["tasks"] <= TASKS:
+                break
+            await asyncio.sleep(0.05)
+        return stats
+
+    def stats(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.server.ask("stats"))
+        return found
+
+    @property
+    def rss_mb(self) -> float:
+        return memory_mb(self.server.process.pid)["VmRSS"]
+
+    async def _call(self, cancel: bool) -> None:
+        user = self._rng.randrange(USERS)
+        recent = [pb.Event(item_id=owned(user)[0], event_type="view")] if self._recent else []
+        request = pb.RecommendRequest(user_id=f"user-{user}", recent_events=recent)
+        call = self._rng.choice(self._recommend)(request.SerializeToString(), timeout=2.0)
+        if cancel:
+            asyncio.get_running_loop().call_later(self._rng.random() * LONGEST_S, call.cancel)
+        try:
+            answer = pb.RecommendResponse.FromString(await call)
+        except asyncio.CancelledError:
+            self.ended["CANCELLED"] += 1
+        except grpc.aio.AioRpcError as error:
+            self.ended[f"{error.code().name} {error.details()}"] += 1
+        else:
+            self.ended["OK"] += 1
+            because = {item.explained_by for item in answer.items if item.explained_by}
+            self.explained += bool(because)
+            self.foreign += because - set(owned(user))
+
+
+@asynccontextmanager
+async def storm(server: Child, seed: int, *, recent: bool = False) -> AsyncIterator[Storm]:
+    address = f"127.0.0.1:{json.loads(server.ready)['port']}"
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    async with AsyncExitStack() as stack:
+        channels = [grpc.aio.insecure_channel(address, options=own) for _ in range(CHANNELS)]
+        for channel in channels:
+            await stack.enter_async_context(channel)
+        yield Storm(server, channels, seed, recent=recent)
+
+
+def nothing_is_left(stats: dict[str, Any]) -> None:
+    assert stats["in_flight"] == 0, stats
+    assert stats["free_slots"] == SLOTS, stats
+    assert stats["model_running"] == 0, stats
+    assert stats["stuck"] == 0, stats
+    assert stats["tasks"] <= TASKS, stats
+    assert {breaker["state"] for breaker in stats["breakers"].values()} == {"closed"}, stats
+
+
+@pytest.fixture
+def server() -> Iterator[Child]:
+    """Its model takes a millisecond; users are known by what the call says."""
+    with Child("tests.faults.busy_server", json.dumps(SETTINGS), "1") as child:
+        yield child
+
+
+async def cancelled_at_any_moment(server: Child, count: int) -> None:
+    async with storm(server, 14, recent=True) as calls:
+        await calls.calls(1_500, cancelled=0.9)  # pools and caches fill up
+        usual, before_mb = await calls.quiet(), calls.rss_mb
+        calls.ended.clear()
+
+        begun_s = time.monotonic()
+        await calls.calls(count, cancelled=1.0)
+        took_s = time.monotonic() - begun_s
+
+        stats = await calls.quiet()
+        found = {
+            **calls.ended,
+            "grew_mb": calls.rss_mb - before_mb,
+            "runs_stopped": stats["model_stopped"] - usual["model_stopped"],
+            "tasks": stats["tasks"],
+            "calls_per_s": count / took_s,
+        }
+        note(f"{count} cancels", found)
+        assert calls.ended["CANCELLED"] > count / 4, found
+        assert set(calls.ended) <= {"OK", "CANCELLED"}, found
+        assert found["grew_mb"] < GROWTH_MB, found
+        assert found["runs_stopped"] > 0, found
+        nothing_is_left(stats)
+        before = calls.ended["OK"]
+        await calls.calls(20, cancelled=0.0)
+        assert calls.ended["OK"] == before + 20
+
+
+async def test_cancels_at_any_moment_leave_nothing_behind(server: Child) -> None:
+    await cancelled_at_any_moment(server, 5_000)
+
+
+@pytest.mark.faults_long
+async def test_a_hundred_thousand_cancels_leave_nothing_behind(server: Child) -> None:
+    await cancelled_at_any_moment(server, 100_000)
+
+
+@pytest.fixture
+def proxy(valkey: str) -> Iterator[ProxyThread]:
+    """Between server and store, slow enough for many reads to be under way when their callers go."""
+    with ProxyThread(valkey.removeprefix("unix://")) as thread:
+        thread.mode = Mode(down=Toxic(latency_s=0.0005, jitter_s=0.004))
+        yield thread
+
+
+@pytest.fixture
+async def behind_proxy(valkey: str, proxy: ProxyThread) -> AsyncIterator[Child]:
+    """A server that knows fifty users from the store, and nothing of them from the calls."""
+    namespace = uuid.uuid4().hex
+    store = RedisUserStore(valkey, namespace, ("purchase",))
+    await store.load({f"user-{user}": events(user, time.time()) for user in range(USERS)})
+    await store.close()
+    settings = {**SETTINGS, "store_url": f"redis://127.0.0.1:{proxy.port}", "namespace": namespace}
+    with Child("tests.faults.busy_server", json.dumps(settings), "1") as child:
+        yield child
+
+
+async def cancelled_reads(server: Child, proxy: FaultProxy, count: int) -> None:
+    async with storm(server, 5) as calls:
+        await calls.calls(800, cancelled=0.7)
+        usual, before_mb, opened = await calls.quiet(), calls.rss_mb, proxy.total
+
+        await calls.calls(count, cancelled=0.7)
+
+        stats = await calls.quiet()
+        await calls.calls(200, cancelled=0.0)
+        found = {
+            **calls.ended,
+            "foreign": len(calls.foreign),
+            "explained": calls.explained,
+            "connections_peak": proxy.peak,
+            "connections_new": proxy.total - opened,
+            "grew_mb": calls.rss_mb - before_mb,
+            "misses": stats["store_misses"],
+        }
+        note(f"{count} cancelled reads", found)
+        assert not calls.foreign, found
+        assert calls.explained > calls.ended["OK"] / 2, found
+        assert calls.ended["CANCELLED"] > count / 10, found
+        assert set(calls.ended) <= {"OK", "CANCELLED"}, found
+        assert proxy.peak <= CONNECTIONS, found
+        assert not stats["store_misses"]["foreign"], found
+        assert not stats["store_misses"]["corrupt"], found
+        assert found["grew_mb"] < GROWTH_MB, found
+        nothing_is_left(stats)
+
+
+async def test_cancelled_reads_show_nobody_what_is_anothers(behind_proxy: Child, proxy: ProxyThread) -> None:
+    await cancelled_reads(behind_proxy, proxy.proxy, 2_000)
+
+
+@pytest.mark.faults_long
+async def test_ten_thousand_cancelled_reads_show_nobody_what_is_anothers(
+    behind_proxy: Child, proxy: ProxyThread
+) -> None:
+    await cancelled_reads(behind_proxy, proxy.proxy, 10_000)

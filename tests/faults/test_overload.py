@@ -1,0 +1,175 @@
+"""More calls than can be served: users are answered, others are shed, and it is over when the load is.
+
+Capacity is what four callers get who ask again as soon as they are answered, measured just before. A run in which the
+callers could not keep their pace says nothing of the server: it is made again, and in the end skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from loadtests.processes import Child, memory_mb
+from terrace.v1 import recommendation_pb2 as pb
+from tests.faults.callers import OK, SHED, Closed, Phase, ask, read
+from tests.faults.figures import note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.faults.callers import Calls
+
+MODEL_MS = "3"
+DEADLINE_MS = 100.0
+MIX = (0.5, 0.3, 0.2)
+LATE_MS = 10.0
+"""Callers whose 99th percentile is later than this did not keep their pace."""
+ATTEMPTS = 2
+BACK_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A server and callers, each in a process of its own."""
+
+    server: Child
+    callers: Child
+    folder: Path
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{json.loads(self.server.ready)['port']}"
+
+    @property
+    def rss_mb(self) -> float:
+        return memory_mb(self.server.process.pid)["VmRSS"]
+
+    def stats(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.server.ask("stats"))
+        return found
+
+    def capacity(self, seconds: float = 1.2) -> float:
+        """Answers a second, all in time and nearly all of them deep."""
+        found = json.loads(self.callers.ask(ask(self.address, closed=Closed(4, seconds))))
+        return float(found["in_time_per_s"])
+
+    def run(self, phases: list[Phase], *, retries: bool = False) -> Calls:
+        """Make the calls; skips the test when the callers cannot keep their pace."""
+        out, busy = self.folder / "calls.npz", ""
+        for seed in range(ATTEMPTS):
+            said = json.loads(self.callers.ask(ask(self.address, phases=phases, out=out, seed=seed, retries=retries)))
+            if said["late_p99_ms"] <= LATE_MS:
+                return read(out)
+            busy = f"{said['late_p99_ms']:.0f} ms late at the 99th percentile, load {os.getloadavg()[0]:.1f}"
+        pytest.skip(f"invalid: the callers could not keep their pace in any of {ATTEMPTS} runs; {busy}")
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    settings = json.dumps({"port": 0, "exercise_share": 0.0})
+    with Child("tests.faults.busy_server", settings, MODEL_MS) as server, Child("tests.faults.callers") as callers:
+        rig = Rig(server, callers, tmp_path_factory.mktemp("calls"))
+        rig.capacity()
+        yield rig
+
+
+def mixed(load: float, capacity: float, seconds: float) -> Phase:
+    return Phase(seconds, tuple(load * capacity * share for share in MIX))
+
+
+def overloaded(rig: Rig, times: float, goodput: float, seconds: float) -> None:
+    """Users are answered, others shed, nothing grows, at so many times the capacity."""
+    capacity, before_mb = rig.capacity(), rig.rss_mb
+
+    calls = rig.run([mixed(times, capacity, seconds)])
+
+    users, others, probes = calls.of("user"), calls.of("prefetch", "batch"), calls.probes
+    served = calls.of("user", "prefetch", "batch")
+    accepted = served.where(np.equal(served.status, OK))
+    found = {
+        "capacity_per_s": capacity,
+        "goodput": served.in_time(DEADLINE_MS).sum() / seconds / capacity,
+        "users_in_time": users.in_time(DEADLINE_MS).mean(),
+        "users_by_tier": {pb.Tier.Name(t): float(np.mean(users.tier == t)) for t in (1, 2, 4)},
+        "others_shed": others.share(SHED),
+        "accepted_ms": [accepted.percentile_ms(p) for p in (50, 99)],
+        "health_ms": [probes.percentile_ms(p) for p in (50, 99)],
+        "memory": rig.rss_mb / before_mb - 1,
+    }
+    note(f"overload x{times:g} for {seconds:g} s", found)
+    assert found["users_in_time"] >= 0.995, found
+    assert not users.share(SHED), found
+    assert found["goodput"] >= goodput, found
+    assert set(others.status.tolist()) <= {OK, SHED}, found
+    assert others.never_again[others.status == SHED].all(), found
+    assert others.share(SHED) > 0.5, found
+    assert probes.share(OK) == 1, found
+    assert probes.percentile_ms(99) <= 50, found
+    assert found["memory"] < 0.2, found
+    stats = rig.stats()
+    assert (stats["in_flight"], stats["free_slots"]) == (0, 64)
+    assert {breaker["opened"] for breaker in stats["breakers"].values()} == {0}
+
+
+@pytest.mark.parametrize(("times", "goodput"), [(2.0, 0.90), (5.0, 0.80)])
+def test_overload_users_are_answered_in_time_and_what_can_wait_is_shed(rig: Rig, times: float, goodput: float) -> None:
+    overloaded(rig, times, goodput, 6.0)
+
+
+@pytest.mark.faults_long
+@pytest.mark.parametrize(("times", "goodput"), [(2.0, 0.90), (5.0, 0.80)])
+def test_overload_for_a_minute_users_are_answered_in_time_and_what_can_wait_is_shed(
+    rig: Rig, times: float, goodput: float
+) -> None:
+    overloaded(rig, times, goodput, 60.0)
+
+
+def recovered(rig: Rig, spike_s: float) -> None:
+    """Callers who retry do not keep an overload alive that has ended."""
+    capacity = rig.capacity()
+    before_s, after_s = 3.0, 8.0
+    served = sum(rig.stats()["served"].values())
+
+    calls = rig.run(
+        [mixed(0.7, capacity, before_s), mixed(5.0, capacity, spike_s), mixed(0.7, capacity, after_s)], retries=True
+    )
+
+    attempts = sum(rig.stats()["served"].values()) - served
+    users, drop_s = calls.of("user"), before_s + spike_s
+    usual = users.between(0.5, before_s)
+    seconds = [users.between(drop_s + i, drop_s + i + 1) for i in range(int(after_s))]
+    as_usual = [_is_as_usual(second, usual) for second in seconds]
+    back_s = next((i for i in range(len(seconds)) if sum(as_usual[i:]) >= len(seconds) - i - 1), None)
+    found = {
+        "attempts_per_call": attempts / (len(calls) - len(calls.probes)),
+        "deep_before": float(np.mean(usual.tier == pb.TIER_DEEP)),
+        "deep_after": [round(float(np.mean(second.tier == pb.TIER_DEEP)), 2) for second in seconds],
+        "p99_before_ms": usual.percentile_ms(99),
+        "p99_after_ms": [round(second.percentile_ms(99)) for second in seconds],
+        "back_s": back_s,
+    }
+    note(f"recovery from {spike_s:g} s", found)
+    assert back_s is not None, found
+    assert back_s <= BACK_WITHIN_S, found
+    assert found["attempts_per_call"] <= 1.1, found
+
+
+def _is_as_usual(calls: Calls, usual: Calls) -> bool:
+    """As many deep answers, and as quick; half as slow again is within what seconds differ by."""
+    deep, usually_deep = (np.mean(each.tier == pb.TIER_DEEP) for each in (calls, usual))
+    return bool(deep >= usually_deep - 0.1) and calls.percentile_ms(99) <= 1.5 * usual.percentile_ms(99) + 10
+
+
+def test_recovery_the_usual_rungs_are_back_within_seconds_though_callers_retry(rig: Rig) -> None:
+    recovered(rig, 4.0)
+
+
+@pytest.mark.faults_long
+def test_recovery_from_a_minute_of_overload_takes_no_longer(rig: Rig) -> None:
+    recovered(rig, 60.0)
