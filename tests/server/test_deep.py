@@ -268,6 +268,23 @@ def test_a_model_that_hangs_is_stopped_long_before_a_long_deadline(world: World)
     assert world.loop.now_s == pytest.approx(0.051, abs=0.002)
 
 
+def test_an_estimate_that_forbids_every_run_is_forgotten_with_time(world: World) -> None:
+    assert world.pipeline.deep is not None
+    cost = world.pipeline.deep.cost
+    cost.slowdown = 1e6
+    answer = world.answer()
+
+    assert (answer.tier, answer.skipped[Tier.DEEP]) == (Tier.CF, NO_TIME)
+    assert world.told(SCORER) == [NEUTRAL]
+    assert cost.slowdown < 1e6
+
+
+def test_an_answer_leaves_no_timer_behind(world: World) -> None:
+    world.answer()
+
+    assert all(timer.cancelled() for timer in world.loop._scheduled)  # type: ignore[attr-defined]  # asyncio's own
+
+
 def test_a_score_timeout_means_nothing_where_there_is_no_deadline(world: World) -> None:
     world.model_s = 9.0
     assert world.answer(np.inf).tier is Tier.DEEP
@@ -373,6 +390,8 @@ def test_a_slow_generator_behind_an_open_breaker_is_not_called_and_the_model_sco
 
     assert (answer.tier, answer.dropped) == (Tier.DEEP, {"far": Reason.BREAKER_OPEN})
     assert world.calls("far") == asked
+    assert world.begun[-1][0] == SCORER
+    assert world.begun[-1][1] != world.begun[-2][1]  # once
 
 
 def test_with_an_open_breaker_and_no_slot_there_is_no_time() -> None:
@@ -529,4 +548,33 @@ async def test_a_thread_that_comes_free_after_the_deadline_begins_nothing_though
     work.close()
 
     assert (answer.tier, answer.skipped[Tier.DEEP], answer.dropped) == (Tier.CF, NO_TIME, {"far": NO_TIME})
+    assert called == []
+
+
+async def test_scoring_does_not_begin_after_the_deadline_though_the_event_loop_is_late() -> None:
+    """In real time, as above."""
+    clock, called = [0.0], []
+    began, release, passed = threading.Event(), threading.Event(), threading.Event()
+    work = WorkPool(threads=1, slots=4)
+
+    def search() -> None:
+        began.set()
+        release.wait(30)
+
+    far = toy.ToyGenerator("far", False, 7, search)
+    bundle = toy.bundle(far=far, scorer=toy.ToyScorer(lambda _: called.append(SCORER)))
+    served = Pipeline(bundle, MemoryUserStore(()), work, Settings(), now_s=lambda: 1000.0)
+
+    deadline = Deadline.after(0.05, lambda: clock[0])
+    asked = asyncio.create_task(served.recommend(REQUEST, Ascent(deadline)))
+    while not began.is_set():  # noqa: ASYNC110 - a thread sets it
+        await asyncio.sleep(0)
+    work.start(passed.set, lambda _: None)
+    clock[0] = 1.0
+    release.set()
+    assert passed.wait(30)
+    answer = await asked
+    work.close()
+
+    assert (answer.tier, answer.skipped[Tier.DEEP], answer.dropped) == (Tier.CF, LATE, {})
     assert called == []

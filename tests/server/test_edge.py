@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from core.types import StopSignal, UserState
+    from server.admission import Permit
     from server.telemetry import Call
 
 EVENT = pb.Event(item_id="item-11", event_type="view")
@@ -387,6 +388,26 @@ async def test_a_call_whose_deadline_had_passed_on_arrival_is_not_begun(left_s: 
     assert context.aborted[:2] == (grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline had passed on arrival")
     assert [(call.status, call.criticality, call.answer) for call in calls] == [("DEADLINE_EXCEEDED", "batch", None)]
     assert begun == []
+
+
+@pytest.mark.parametrize(("left_s", "above_the_floor_s"), [(0.3, 0.22), (None, 0.02), (9.0, 0.42)])
+async def test_admission_hears_of_the_budget_above_the_floor(left_s: float | None, above_the_floor_s: float) -> None:
+    class Admits(Admission):
+        def admit(self, criticality: Criticality, left_s: float, ceiling: Tier) -> Permit | None:
+            heard.append((criticality, left_s, ceiling))
+            return super().admit(criticality, left_s, ceiling)
+
+    async def method(*_: object) -> Answered:
+        raise InvalidRequestError("enough")
+
+    heard: list[tuple[Criticality, float, Tier]] = []
+    settings = Settings(reserve_ms=80, default_deadline_ms=100, max_request_ms=500)
+    made = Edge(settings, Admits(Vegas(initial=4, lowest=4, highest=4)), [].append)
+    made.pipeline = object()  # type: ignore[assignment]  # not asked
+    with pytest.raises(AbortedError):
+        await made.guard("SimilarItems", CF, method)(b"", Context(left_s))  # type: ignore[arg-type]
+
+    assert heard == [(Criticality.USER, pytest.approx(above_the_floor_s, abs=0.03), CF)]
 
 
 async def test_a_cancellation_goes_on_to_whoever_cancelled() -> None:
