@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import uvloop
-from grpc_health.v1 import health_pb2
 
 from server.servicer import SERVICE
 from terrace.v1 import recommendation_pb2 as pb
