@@ -33,6 +33,7 @@ MAX_ATTRIBUTES = 20
 MAX_VALUES = 100
 MAX_ITEM_BYTES = 256
 _LAST_SECOND = 253_402_300_799  # of the year 9999, as ``Timestamp`` says
+_HIGHEST_PRICE = 3.4e38  # prices of a catalogue have 32 bits; beyond, numpy complains of every comparison
 _LONGEST_SURE = MAX_ITEM_BYTES // 4  # characters that fit in UTF-8 whatever they are
 
 _user_id = re.compile(r"[A-Za-z0-9_:.@-]{1,128}").fullmatch
@@ -180,7 +181,7 @@ def _filters(filters: pb.Filters) -> Filters:
 def _price(field: str, price: float) -> float:
     if not (math.isfinite(price) and price >= 0):
         raise InvalidRequestError(f"{field}: a finite number, 0 or more")
-    return price
+    return min(price, _HIGHEST_PRICE)
 
 
 def _categories(field: str, names: Sequence[str]) -> tuple[str, ...]:

@@ -143,6 +143,7 @@ async def test_what_breaks_a_bound_is_refused_with_field_and_bound(
         {"limit": 1, "exclude_item_ids": ["unheard-of"] * 1000, "recent_events": [EVENT] * 100},
         events(item_id="é" * 128, event_type="a" * 64, time=Timestamp(seconds=253_402_300_799, nanos=999_999_999)),
         {"context": {"é" * 60 + str(i): "é" * 64 for i in range(20)}},
+        filters(min_price=1e308, max_price=1.7e308),
         filters(min_price=1, max_price=1, categories=["nonsense"] * 100, include_unavailable=True),
         attributes(**{f"a{i}": ["x"] * 100 for i in range(20)}),
     ],
