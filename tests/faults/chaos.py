@@ -35,6 +35,8 @@ _REASONS = {value: name.removeprefix("REASON_").lower() for name, value in pb.Re
 _FILTERS = (Filters(), Filters(), Filters(categories=("book",)), Filters(max_price=20.0), Filters(colours=("red",)))
 _TICK_S, _NOTICED_S = 0.002, 0.002
 _STOP_S = 10.0
+_NEWS_S = 0.01
+"""What the sentinel said is here by then."""
 
 
 class ChaosServer:
@@ -49,7 +51,7 @@ class ChaosServer:
             settings: of ``server.settings.Settings``; by default no call exercises a lower rung.
         """
         self._log = log
-        chosen = json.dumps({"port": 0, "exercise_share": 0.0, **settings})
+        chosen = json.dumps({"port": 0, "metrics_port": 0, "exercise_share": 0.0, **settings})
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.chaos_server", str(folder), chosen],
@@ -58,7 +60,9 @@ class ChaosServer:
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
-        self.address = f"127.0.0.1:{self._answer()['port']}"
+        ready = self._answer()
+        self.address = f"127.0.0.1:{ready['port']}"
+        self._metrics_url = f"http://127.0.0.1:{ready['metrics_port']}/metrics"
 
     @property
     def pid(self) -> int:
@@ -95,9 +99,9 @@ class ChaosServer:
         """Lines that it wrote on standard error so far."""
         return self._log.read_text(encoding="utf-8", errors="replace").splitlines()
 
-    def metrics(self, port: int) -> dict[str, float]:
-        """What Prometheus would read from this port of it: value by series."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+    def metrics(self) -> dict[str, float]:
+        """What Prometheus would read: value by series."""
+        with urllib.request.urlopen(self._metrics_url, timeout=5) as page:  # noqa: S310 - of our own server
             lines = page.read().decode("utf-8").splitlines()
         return {name: float(value) for name, _, value in (li.rpartition(" ") for li in lines if not li.startswith("#"))}
 
@@ -207,7 +211,17 @@ class Callers:
         for i in range(round(rate * seconds)):
             await asyncio.sleep(begun_s + i / rate - time.monotonic())
             calls.append(self._begin(asked))
-        return await asyncio.gather(*calls)
+        return await self.done(calls)
+
+    async def at_once(self, count: int, **asked: Any) -> list[Call]:
+        """So many calls in one moment."""
+        return await self.done([self._begin(asked) for _ in range(count)])
+
+    async def done(self, calls: Sequence[asyncio.Task[Call]]) -> list[Call]:
+        """Those calls once they have ended, and what the machine did meanwhile is known."""
+        ended = await asyncio.gather(*calls)
+        await asyncio.sleep(_NEWS_S)
+        return [self._excused(call) for call in ended]
 
     async def until(
         self, holds: Callable[[], bool], rate: float, within_s: float, what: str = "it", **asked: Any
@@ -231,9 +245,16 @@ class Callers:
         """Wait for the calls that are out, and add to each how long the machine kept everybody waiting."""
         while self._out:
             await asyncio.gather(*self._out)
-        lags = self._own_lags, self._machine_lags
-        calls = self.history.calls
-        calls[:] = [replace(call, lag_ms=max(_lag_ms(each, call) for each in lags)) for call in calls]
+        await asyncio.sleep(_NEWS_S)
+        self.history.calls[:] = map(self._excused, self.history.calls)
+
+    async def since(self, moment_s: float) -> list[Call]:
+        """Every call that was sent after a moment, once all have ended."""
+        await self.settle()
+        return [call for call in self.history.calls if call.sent_s >= moment_s]
+
+    def _excused(self, call: Call) -> Call:
+        return replace(call, lag_ms=max(_lag_ms(lags, call) for lags in (self._own_lags, self._machine_lags)))
 
     def _begin(self, asked: dict[str, Any]) -> asyncio.Task[Call]:
         self.history.sent += 1

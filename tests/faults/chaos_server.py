@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.types import Candidates
+from core.types import Candidates, Stopped
 from ranking.onnx_scorer import OnnxScorer
 from server import app
 from server.breaker import State
@@ -112,13 +112,12 @@ class ModelInputs:
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
-        self.spins_per_s = 0.0
 
     def compute(self, query: Query, pool: Pool) -> Scores:  # noqa: ARG002
         fault, features = self._fault, np.zeros((len(pool), 2), np.float32)
         if fault.mode == "raise":
             fault.misbehave()
-        features[:, 0] = {"hang": _ENDLESS, "slow": fault.slow_s * self.spins_per_s}.get(fault.mode, 0.0)
+        features[:, 0] = _ENDLESS if fault.mode == "hang" else 0.0
         features[:, 1] = _FACTORS.get(fault.mode, 1.0)
         return features
 
@@ -127,22 +126,23 @@ class Model:
     """The real scorer over a model that does as it is told."""
 
     def __init__(self, path: Path, vectors: Any, fault: Fault) -> None:
-        self._inputs = ModelInputs(fault)
         self._fault = fault
-        self._behind = OnnxScorer(path, vectors, self._inputs)  # type: ignore[arg-type]
-        self._inputs.spins_per_s = self._speed(vectors)
+        self._behind = OnnxScorer(path, vectors, ModelInputs(fault))  # type: ignore[arg-type]
 
     def score(self, query: Query, pool: Pool, stop: StopSignal | None = None) -> Scores:
         with self._fault.counted():
+            if self._fault.mode == "slow":
+                self._dawdle(stop)
             scores = self._behind.score(query, pool, stop)
         return scores[:-1] if self._fault.mode == "shape" else scores
 
-    def _speed(self, vectors: Any) -> float:
-        spins, row = 5_000, vectors[:1]
-        feeds = {"user_vector": vectors[0], "item_vectors": row, "features": np.array([[spins, 1]], np.float32)}
-        begun_s = time.perf_counter()
-        self._behind._session.run(["scores"], feeds)
-        return spins / (time.perf_counter() - begun_s)
+    def _dawdle(self, stop: StopSignal | None) -> None:
+        """Take longer, without a core of its own, and come back when stopped."""
+        stopped = threading.Event()
+        if stop is not None:
+            stop.on_stop(stopped.set)
+        if stopped.wait(self._fault.slow_s):
+            raise Stopped
 
 
 class Counted:
@@ -163,6 +163,7 @@ class Chaos:
         names = ("scorer", "user_store", "neighbours", "far", "popularity")
         self.faults = {name: Fault(name) for name in names}
         self.served: Counter[str] = Counter()
+        self.metrics_port: int | None = None
         self._folder = folder
         self._parts: dict[str, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -176,7 +177,7 @@ class Chaos:
 
     def hook(self) -> None:
         """Get hold of the parts that ``server.app`` makes."""
-        watch, edge = app.watch, app.Edge
+        watch, edge, exporters = app.watch, app.Edge, app.exporters
 
         def watching(telemetry: Any, **parts: Any) -> None:
             self._parts, self._loop = parts, asyncio.get_running_loop()
@@ -193,7 +194,12 @@ class Chaos:
 
             return edge(settings, admission, count)
 
-        app.watch, app.Edge = watching, counting  # type: ignore[assignment,misc]
+        def exporting(*args: Any, **named: Any) -> Any:
+            exported = exporters(*args, **named)
+            self.metrics_port = exported.metrics_port
+            return exported
+
+        app.watch, app.Edge, app.exporters = watching, counting, exporting
 
     def obey(self, line: str) -> dict[str, Any]:
         match line.split():
@@ -279,7 +285,7 @@ def main(folder: str, settings: str) -> int:
 
     def ready(port: int) -> None:
         threading.Thread(target=_listen, args=(chaos,), daemon=True).start()
-        _say({"port": port})
+        _say({"port": port, "metrics_port": chaos.metrics_port})
 
     return app.run(Settings(**json.loads(settings)), Path(folder), on_ready=ready, load=chaos.load)
 

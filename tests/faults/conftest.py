@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from server.user_store import RedisUserStore
-from tests.faults.chaos import ROOT, Callers, ChaosServer
+from tests.faults.chaos import ROOT, Callers, ChaosServer, Mix
 from tests.faults.chaos_model import write_model
 from tests.faults.chaos_world import USERS, events, world
 from tests.faults.fault_proxy import HEALTHY, ProxyThread
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEPT = ROOT / "build" / "faults"
-"""Where histories of failed tests are."""
+"""Where histories of failed tests are, what servers wrote on standard error, and figures of every run."""
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +54,14 @@ def redis_proxy(valkey: str) -> Iterator[ProxyThread]:
 
 
 @pytest.fixture(scope="module")
-def chaos_server(chaos_folder: Path, chaos_namespace: str, redis_proxy: ProxyThread) -> Iterator[ChaosServer]:
+def chaos_server(
+    request: pytest.FixtureRequest, chaos_folder: Path, chaos_namespace: str, redis_proxy: ProxyThread
+) -> Iterator[ChaosServer]:
     """One server for the tests of a file; ``server`` is it as good as new."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    log = KEPT / f"{request.path.stem}.log"
     url = f"redis://127.0.0.1:{redis_proxy.port}"
-    with ChaosServer(
-        chaos_folder, chaos_folder / f"{uuid.uuid4().hex}.log", store_url=url, namespace=chaos_namespace
-    ) as server:
+    with ChaosServer(chaos_folder, log, store_url=url, namespace=chaos_namespace) as server:
         yield server
 
 
@@ -69,11 +73,50 @@ def server(chaos_server: ChaosServer, redis_proxy: ProxyThread) -> ChaosServer:
     return chaos_server
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a test is run: shortly, beside others on a machine that is busy, or at length and to the letter.
+
+    Attributes:
+        deadline_ms: of calls; what is kept back of it must cover what others take of the machine.
+
+        slack: bounds of times are multiplied by it.
+
+        grace_ms: see ``World``.
+
+        seconds: how long what lasts lasts.
+
+        percent: the percentile that stands for the usual call: the median, or a quick one where others use the machine.
+    """
+
+    deadline_ms: float
+    slack: float
+    grace_ms: float
+    seconds: float
+    percent: float
+
+    def enough(self, well: int, calls: int) -> bool:
+        """Whether so many of the calls are nearly all of them."""
+        return well >= calls - max(1.0, self.slack * calls / 100)
+
+
+SHORT = Form(deadline_ms=250.0, slack=4.0, grace_ms=60.0, seconds=0.5, percent=10.0)
+LONG = Form(deadline_ms=100.0, slack=1.0, grace_ms=10.0, seconds=5.0, percent=50.0)
+
+
+@pytest.fixture(params=[pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.faults_long)])
+def form(request: pytest.FixtureRequest) -> Form:
+    """Every test of a fault is run in both forms."""
+    form: Form = request.param
+    return form
+
+
 @pytest.fixture
-async def callers(server: ChaosServer, request: pytest.FixtureRequest) -> AsyncIterator[Callers]:
+async def callers(server: ChaosServer, form: Form, request: pytest.FixtureRequest) -> AsyncIterator[Callers]:
     """Callers of ``server``; when the test is over, every invariant is held against what they got."""
     failed = request.session.testsfailed
-    async with Callers(server.address, world()) as callers:
+    mix = Mix(deadline_ms=form.deadline_ms)
+    async with Callers(server.address, world(form.grace_ms), mix) as callers:
         yield callers
         await callers.settle()
         callers.history.served = server.stats()["served"]
@@ -86,3 +129,12 @@ async def callers(server: ChaosServer, request: pytest.FixtureRequest) -> AsyncI
         finally:
             if request.session.testsfailed != failed:
                 callers.history.save(KEPT / f"{request.node.name}.jsonl")
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
+    """What a test measured, kept as a JSON line."""
+    found: dict[str, object] = {}
+    yield found
+    with (KEPT / "figures.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps({"test": request.node.name, **found}) + "\n")

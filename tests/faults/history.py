@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -68,6 +69,8 @@ class World:
         bought: those that must not be answered to the user again.
 
         default_ms: budget of a call without a deadline; ``longest_ms``: of one with a very late one.
+
+        grace_ms: an end may come so much after its deadline: the callers' timer, the wire, a scheduler's turn.
     """
 
     catalogues: Mapping[str, Mapping[str, Thing]]
@@ -75,6 +78,7 @@ class World:
     bought: Mapping[str, frozenset[str]]
     default_ms: float = 100.0
     longest_ms: float = 500.0
+    grace_ms: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -176,14 +180,22 @@ class History:
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def percentile_ms(calls: Sequence[Call], percent: float) -> float:
-    """Of what the calls took, whatever their end."""
-    return float(np.percentile([call.took_ms for call in calls], percent))
+def percentile_ms(calls: Iterable[Call], percent: float) -> float:
+    """Of what the calls took, without the time in which the machine or the callers were busy elsewhere."""
+    return float(np.percentile([call.took_ms - call.lag_ms for call in calls], percent))
 
 
-def tally(values: Iterable[Any]) -> dict[Any, int]:
-    """How often each value comes, for messages of failed tests."""
-    found: dict[Any, int] = {}
-    for value in values:
-        found[value] = found.get(value, 0) + 1
-    return found
+def unanswered(calls: Iterable[Call]) -> list[Call]:
+    """Calls that did not end well, though neither the machine nor the callers were seen to be busy elsewhere."""
+    return [call for call in calls if not call.ok and not call.lag_ms]
+
+
+def spread(calls: Sequence[Call]) -> dict[str, float]:
+    """Median and tail of what calls took, milliseconds."""
+    return {f"p{percent}": round(percentile_ms(calls, percent), 2) for percent in (50, 99)}
+
+
+def told(calls: Iterable[Call], source: str = "") -> dict[str, int]:
+    """How often each end comes: rung or status, why no higher, and why without a source."""
+    ends = (" ".join(filter(None, (call.tier or call.status, call.why, call.dropped.get(source)))) for call in calls)
+    return dict(Counter(ends))

@@ -1,0 +1,87 @@
+"""Deadlines from expired to an hour: the rung follows the time, and what is over is not worked on."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core.types import Tier
+from tests.faults.history import percentile_ms, told
+
+if TYPE_CHECKING:
+    from tests.faults.chaos import Callers, ChaosServer
+    from tests.faults.conftest import Form
+    from tests.faults.history import Call
+
+BUDGETS_MS = (1.0, 3.0, 5.0, 20.0, 100.0, 3.6e6)
+EACH = 30
+
+
+def height(calls: list[Call]) -> float:
+    """Mean rung; 0 where there is no answer."""
+    return sum(Tier[call.tier] if call.ok else 0 for call in calls) / len(calls)
+
+
+def work(server: ChaosServer) -> dict[str, int]:
+    return {name: part["calls"] for name, part in server.stats()["parts"].items()}
+
+
+async def test_the_more_time_the_higher_the_rung(callers: Callers, form: Form, figures: dict[str, object]) -> None:
+    of_budget: dict[float, list[Call]] = {}
+    for _ in range(EACH):  # in turns, so that every budget meets the same machine
+        for budget_ms in BUDGETS_MS:
+            of_budget.setdefault(budget_ms, []).append(await callers.call(deadline_ms=budget_ms, user="user-03"))
+    heights = [height(of_budget[budget_ms]) for budget_ms in BUDGETS_MS]
+    figures |= {f"{budget_ms:g} ms": told(calls) for budget_ms, calls in of_budget.items()}
+
+    allowed = 0.1 * form.slack
+    assert all(low <= high + allowed for low, high in pairwise(heights)), heights
+    assert heights[-1] >= Tier.DEEP - allowed
+    assert heights[0] < Tier.CF
+
+
+@pytest.mark.parametrize("budget_ms", [-1000.0, 0.0, 1.0])
+async def test_a_call_without_time_is_ended_or_answered_from_memory_and_nothing_is_worked_out(
+    server: ChaosServer, callers: Callers, budget_ms: float
+) -> None:
+    before = work(server)
+    calls = [await callers.call(deadline_ms=budget_ms) for _ in range(20)]
+    await callers.call(deadline_ms=None, user="user-03")  # so that what was begun is done
+    after = work(server)
+
+    allowed = {"DEADLINE_EXCEEDED"} if budget_ms < 0 else {"DEADLINE_EXCEEDED", "POPULARITY"}
+    assert {call.tier or call.status for call in calls} <= allowed
+    assert {name: after[name] - before[name] for name in ("scorer", "far", "neighbours")} == {
+        "scorer": 1,
+        "far": 1,
+        "neighbours": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("named_ms", "like_ms"), [(None, 100.0), (3.6e6, 500.0)], ids=["none is like 100 ms", "an hour is like 500 ms"]
+)
+async def test_a_budget_that_is_not_named_or_endless_has_a_bound(
+    server: ChaosServer,
+    callers: Callers,
+    form: Form,
+    *,
+    figures: dict[str, object],
+    named_ms: float | None,
+    like_ms: float,
+) -> None:
+    """A generator that hangs is waited for as long as its share of the budget is."""
+    took_ms = []
+    for budget_ms in (named_ms, like_ms):
+        server.tell("generator far hang")
+        calls = [await callers.call(deadline_ms=budget_ms) for _ in range(2)]
+        waited = [call for call in calls if call.dropped.get("far") == "late"]
+        took_ms.append(percentile_ms(waited, 0))
+        server.tell("generator far heal")
+        await callers.until(lambda: not server.stats()["stuck"], 10, 5.0, "the threads are back")
+    figures["took_ms"] = took_ms
+
+    assert 0.25 * like_ms < took_ms[0] < 0.6 * like_ms
+    assert abs(took_ms[0] - took_ms[1]) < 5.0 * form.slack

@@ -1,0 +1,95 @@
+"""The model hangs, is slow, raises or answers nonsense: everybody is answered from below, in time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.conftest import LONG
+from tests.faults.history import percentile_ms, spread, told, unanswered
+
+if TYPE_CHECKING:
+    from tests.faults.chaos import Callers, ChaosServer
+    from tests.faults.conftest import Form
+
+RATE = 60
+THREADS_FREE_MS = 50.0
+
+
+@pytest.fixture(autouse=True)
+def _unfiltered(callers: Callers) -> None:
+    callers.mix = replace(callers.mix, filtered=False)
+
+
+@pytest.mark.parametrize("fault", ["hang", "slow 1000"])
+async def test_a_run_that_overruns_is_stopped_and_its_thread_is_free_at_once(
+    server: ChaosServer, callers: Callers, form: Form, fault: str
+) -> None:
+    server.tell(f"scorer {fault}")
+    for _ in range(5):
+        begun_s = time.monotonic()
+        await callers.call()
+        while server.stats()["parts"]["scorer"]["running"]:
+            assert time.monotonic() - begun_s < 10.0
+        free_ms = (time.monotonic() - begun_s) * 1000
+        assert free_ms < form.deadline_ms + THREADS_FREE_MS * form.slack
+    calls = await callers.since(0)
+
+    assert told(calls).get("CF late", 0) >= 4, told(calls)
+    assert server.stats()["free_slots"] == 64
+
+
+@pytest.mark.parametrize("fault", ["hang", "slow 1000"])
+async def test_while_the_model_hangs_everybody_is_answered_from_below_and_soon_at_once(
+    server: ChaosServer, callers: Callers, form: Form, figures: dict[str, object], fault: str
+) -> None:
+    await callers.run(RATE, form.seconds)
+    callers.broken()
+    server.tell(f"scorer {fault}")
+    opened_s = await callers.until(lambda: server.breaker("scorer") == "open", RATE, 10.0, "the breaker opens")
+    hurt = await callers.since(callers.history.broken_s)
+    left_alone = await callers.run(RATE, 30.0 if form is LONG else form.seconds)
+    server.tell("scorer heal")
+    callers.healed()
+    closed_s = await callers.until(lambda: server.breaker("scorer") == "closed", RATE, 35.0, "the breaker closes")
+    again = await callers.run(RATE, form.seconds)
+    figures |= {
+        "opened_s": opened_s,
+        "closed_s": closed_s,
+        "hurt_ms": spread(hurt),
+        "left_alone_ms": spread(left_alone),
+        "hurt": told(hurt),
+        "left_alone": told(left_alone),
+        "again": told(again),
+    }
+
+    assert opened_s <= 2.0 * form.slack
+    for calls in (hurt, left_alone):
+        assert form.enough(len(calls) - len(unanswered(calls)), len(calls)), told(calls)
+        assert percentile_ms(calls, 99) <= form.deadline_ms
+        assert {call.tier for call in calls if call.ok and "user_store" not in call.dropped} == {"CF"}, told(calls)
+    assert percentile_ms([call for call in left_alone if call.why == "breaker_open"], 50) < 10.0 * form.slack
+    assert told(again).get("DEEP", 0) >= 0.9 * len(again), told(again)
+    assert server.stats()["parts"]["scorer"]["most_probing"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("raise", "failed"), ("nan", "invalid_scores"), ("inf", "invalid_scores"), ("shape", "invalid_scores")],
+)
+async def test_a_wrong_model_is_replaced_by_the_rung_below_and_counted_until_it_is_right_again(
+    server: ChaosServer, callers: Callers, fault: str, reason: str
+) -> None:
+    counted = f'terrace_skipped_total{{reason="{reason}",tier="DEEP"}}'
+    before = server.metrics().get(counted, 0.0)
+    server.tell(f"scorer {fault}")
+    wrong = [await callers.call() for _ in range(10)]
+    server.tell("scorer heal")
+    right = [await callers.call() for _ in range(3)]
+
+    assert told(wrong).get(f"CF {reason}", 0) >= 9, told(wrong)
+    assert right[-1].tier == "DEEP"
+    assert server.metrics()[counted] - before == told(wrong)[f"CF {reason}"]
