@@ -4,129 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from core.query import Request
 from core.types import NO_SCORES, Candidates, Reason, Stopped, Tier
-from server.breaker import Breaker, Outcome, State
 from server.deadline import Deadline
 from server.deep import SCORER
-from server.fan_out import SPARES, Job, WorkPool
+from server.fan_out import Job, WorkPool
 from server.ladder import Ascent
 from server.pipeline import Pipeline
 from server.settings import Settings
 from server.user_store import MemoryUserStore
 from tests.server import toy
+from tests.server.deep_world import FAILURE, LATE, NEUTRAL, NO_TIME, REQUEST, SUCCESS, World
 from tests.server.virtual import virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from core.bundle import Bundle
-    from core.types import Recommendation, Scores, StopSignal
-    from server.breaker import Rule
-    from tests.server.virtual import VirtualLoop, VirtualPool
-
-REQUEST = Request("ada", 8, recent_events=toy.HISTORY)
-SUCCESS, FAILURE, NEUTRAL = Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL
-LATE, NO_TIME = Reason.LATE, Reason.NO_TIME
-AWAY = 2
-
-
-class Noted(Breaker):
-    """Remembers what it was told."""
-
-    __slots__ = ("told",)
-
-    def __init__(self, name: str, rule: Rule, clock: Callable[[], float]) -> None:
-        super().__init__(name, rule, clock=clock, rng=lambda: 0.5)
-        self.told: list[Outcome] = []
-
-    def ended(self, permit: int, outcome: Outcome, seconds: float = 0.0) -> None:
-        self.told.append(outcome)
-        super().ended(permit, outcome, seconds)
-
-
-@dataclass
-class World:
-    """A pipeline in virtual time; what its parts take, in seconds, can be changed at any time.
-
-    Attributes:
-        deaf: whether the model ignores being stopped.
-
-        begun: name and moment of every call of a slow generator and of the model.
-    """
-
-    loop: VirtualLoop
-    work: VirtualPool
-    settings: Settings = field(default_factory=Settings)
-    far_s: float = 0.001
-    model_s: float = 0.001
-    deaf: bool = False
-    after: Callable[[Scores], object] = lambda scores: scores
-    more: tuple[toy.ToyGenerator, ...] = ()
-    begun: list[tuple[str, float]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        model = toy.ToyScorer(self._model, lambda scores: self.after(scores))  # noqa: PLW0108 - it may change
-        far = toy.ToyGenerator("far", False, 7, lambda: self.spend("far", self.far_s))
-        self.pipeline = self.serve(toy.bundle(far=far, scorer=model))
-
-    def serve(self, bundle: Bundle) -> Pipeline:
-        bundle = replace(
-            bundle,
-            generators=(*bundle.generators, *self.more),
-            limits={**bundle.limits, **{g.name: 30 for g in self.more}},
-        )
-        return Pipeline(
-            bundle,
-            MemoryUserStore(()),
-            self.work,
-            self.settings,
-            now_s=lambda: 1000.0,
-            breaker=lambda name, rule: Noted(name, rule, self.loop.time),
-        )
-
-    def spend(self, name: str, seconds: float, stop: StopSignal | None = None) -> None:
-        self.begun.append((name, self.loop.now_s))
-        self.loop.spend(seconds, stop)
-
-    def _model(self, stop: StopSignal | None) -> None:
-        self.spend(SCORER, self.model_s, None if self.deaf else stop)
-
-    async def ask(self, budget_s: float = 0.1) -> Recommendation:
-        deadline = Deadline.after(budget_s, self.loop.time)
-        answer = await self.pipeline.recommend(REQUEST, Ascent(deadline))
-        assert deadline.left_s() >= 0
-        assert len(answer.rows) == REQUEST.limit
-        return answer
-
-    def add(self, name: str, takes_s: float) -> None:
-        """One more slow generator."""
-        self.more = (*self.more, toy.ToyGenerator(name, False, 5, lambda: self.spend(name, takes_s)))
-        self.__post_init__()
-
-    async def occupy(self, seconds: float) -> None:
-        """A thread, as another request does."""
-        self.work.start(lambda: self.loop.spend(seconds), lambda _: None)
-
-    def answer(self, budget_s: float = 0.1) -> Recommendation:
-        return self.loop.run(self.ask(budget_s))
-
-    def told(self, name: str) -> list[Outcome]:
-        breaker = self.pipeline.breakers[name]
-        assert isinstance(breaker, Noted)
-        return breaker.told
-
-    def state(self, name: str = SCORER) -> State:
-        return self.pipeline.breakers[name].state
-
-    def calls(self, name: str) -> int:
-        return [each for each, _ in self.begun].count(name)
+    from core.types import Scores
+    from server.breaker import Outcome
 
 
 @pytest.fixture
@@ -288,123 +188,6 @@ def test_an_answer_leaves_no_timer_behind(world: World) -> None:
 def test_a_score_timeout_means_nothing_where_there_is_no_deadline(world: World) -> None:
     world.model_s = 9.0
     assert world.answer(np.inf).tier is Tier.DEEP
-
-
-def test_a_deaf_model_keeps_nobody_from_an_answer_and_its_breaker_opens(world: World) -> None:
-    world.model_s, world.deaf = 0.3, True
-    answers = [world.answer() for _ in range(30)]
-    reasons = [answer.skipped[Tier.DEEP] for answer in answers]
-
-    assert reasons == [LATE] * 20 + [Reason.BREAKER_OPEN] * 10
-    assert {answer.tier for answer in answers} == {Tier.CF}
-    assert world.calls(SCORER) <= AWAY + 1  # of the last one it is not known yet that it does not come back
-    assert world.state() is State.OPEN
-
-
-def test_one_part_keeps_few_threads_and_stand_ins_go_when_these_are_back(world: World) -> None:
-    world.model_s, world.deaf = 50.0, True
-    for _ in range(12):
-        world.answer()
-    most = world.work.alive
-    world.loop.settle()
-
-    assert AWAY < most <= 1 + SPARES
-    assert (world.work.alive, world.work.stuck) == (1, 0)
-    assert world.calls(SCORER) <= AWAY + 1
-
-
-def test_a_generator_that_never_comes_back_takes_no_thread_from_the_model(world: World) -> None:
-    world.far_s = 50.0
-    answers = [world.answer() for _ in range(30)]
-
-    assert {answer.tier for answer in answers} == {Tier.DEEP}
-    assert [answer.dropped["far"] for answer in answers] == [LATE] * 20 + [Reason.BREAKER_OPEN] * 10
-    assert world.calls("far") == AWAY
-
-
-def test_requests_that_queue_behind_a_hung_generator_do_not_give_it_the_threads_that_stand_in(world: World) -> None:
-    world.far_s = 50.0
-
-    async def at_once() -> list[Recommendation]:
-        return list(await asyncio.gather(*(world.ask() for _ in range(8))))
-
-    answers = world.loop.run(at_once())
-
-    assert world.calls("far") == AWAY
-    assert world.answer().tier is Tier.DEEP
-    assert all(answer.dropped["far"] in {LATE, NO_TIME} for answer in answers)
-
-
-def test_while_a_stand_in_works_the_model_answers(world: World) -> None:
-    world.model_s, world.deaf = 50.0, True
-    world.answer()
-    world.loop.run(asyncio.sleep(0.05))
-    world.model_s = 0.001
-
-    assert world.answer().tier is Tier.DEEP
-
-
-def test_an_open_breaker_leaves_model_and_slow_generators_alone_until_a_probe_says_otherwise(world: World) -> None:
-    world.after = lambda scores: scores * np.nan
-    for _ in range(20):
-        world.answer()
-    assert world.state() is State.OPEN
-    asked = len(world.begun)
-    answer = world.answer()
-    assert (answer.skipped[Tier.DEEP], answer.dropped) == (Reason.BREAKER_OPEN, {})
-    assert len(world.begun) == asked
-
-    world.loop.run(asyncio.sleep(1.1))
-    world.after = lambda scores: scores
-
-    async def at_once() -> list[Tier]:
-        return [answer.tier for answer in await asyncio.gather(world.ask(), world.ask(), world.ask())]
-
-    assert world.loop.run(at_once()) == [Tier.DEEP, Tier.CF, Tier.CF]  # one probe at a time
-    assert world.state() is State.HALF_OPEN
-    for _ in range(4):
-        assert world.answer().tier is Tier.DEEP
-    assert world.state() is State.CLOSED
-
-
-def test_a_failed_probe_opens_again(world: World) -> None:
-    world.after = lambda scores: scores * np.nan
-    for _ in range(20):
-        world.answer()
-    world.loop.run(asyncio.sleep(1.1))
-    reasons = [world.answer().skipped[Tier.DEEP] for _ in range(2)]
-
-    assert reasons == [Reason.INVALID_SCORES, Reason.BREAKER_OPEN]
-
-
-def test_a_slow_generator_behind_an_open_breaker_is_not_called_and_the_model_scores_the_rest(world: World) -> None:
-    world.far_s = 0.2
-    for _ in range(20):
-        world.answer()
-    world.loop.settle()
-    asked = world.calls("far")
-    breaker = world.pipeline.breakers["far"]
-    assert breaker.opened == 1
-    breaker._not_before_s = np.inf  # stay open
-    answer = world.answer()
-
-    assert (answer.tier, answer.dropped) == (Tier.DEEP, {"far": Reason.BREAKER_OPEN})
-    assert world.calls("far") == asked
-    assert world.begun[-1][0] == SCORER
-    assert world.begun[-1][1] != world.begun[-2][1]  # once
-
-
-def test_with_an_open_breaker_and_no_slot_there_is_no_time() -> None:
-    with virtual(slots=1) as (loop, work):
-        world = World(loop, work)
-        breaker = world.pipeline.breakers["far"]
-        breaker._enter(State.OPEN)
-        breaker._not_before_s = np.inf
-        loop.run(world.occupy(0.5))
-        answer = world.answer()
-
-    assert (answer.skipped[Tier.DEEP], answer.dropped) == (NO_TIME, {"far": Reason.BREAKER_OPEN})
-    assert world.told(SCORER) == [NEUTRAL]
 
 
 def raises(_: Scores) -> Scores:

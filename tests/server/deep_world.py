@@ -1,0 +1,122 @@
+"""A pipeline in virtual time, whose slow generator and model take as long as a test says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from core.query import Request
+from core.types import Reason
+from server.breaker import Breaker, Outcome, State
+from server.deadline import Deadline
+from server.deep import SCORER
+from server.ladder import Ascent
+from server.pipeline import Pipeline
+from server.settings import Settings
+from server.user_store import MemoryUserStore
+from tests.server import toy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from core.bundle import Bundle
+    from core.types import Recommendation, Scores, StopSignal
+    from server.breaker import Rule
+    from tests.server.virtual import VirtualLoop, VirtualPool
+
+REQUEST = Request("ada", 8, recent_events=toy.HISTORY)
+SUCCESS, FAILURE, NEUTRAL = Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL
+LATE, NO_TIME = Reason.LATE, Reason.NO_TIME
+AWAY = 2
+
+
+class Noted(Breaker):
+    """Remembers what it was told."""
+
+    __slots__ = ("told",)
+
+    def __init__(self, name: str, rule: Rule, clock: Callable[[], float]) -> None:
+        super().__init__(name, rule, clock=clock, rng=lambda: 0.5)
+        self.told: list[Outcome] = []
+
+    def ended(self, permit: int, outcome: Outcome, seconds: float = 0.0) -> None:
+        self.told.append(outcome)
+        super().ended(permit, outcome, seconds)
+
+
+@dataclass
+class World:
+    """A pipeline in virtual time; what its parts take, in seconds, can be changed at any time.
+
+    Attributes:
+        deaf: whether the model ignores being stopped.
+
+        begun: name and moment of every call of a slow generator and of the model.
+    """
+
+    loop: VirtualLoop
+    work: VirtualPool
+    settings: Settings = field(default_factory=Settings)
+    far_s: float = 0.001
+    model_s: float = 0.001
+    deaf: bool = False
+    after: Callable[[Scores], object] = lambda scores: scores
+    more: tuple[toy.ToyGenerator, ...] = ()
+    begun: list[tuple[str, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        model = toy.ToyScorer(self._model, lambda scores: self.after(scores))  # noqa: PLW0108 - it may change
+        far = toy.ToyGenerator("far", False, 7, lambda: self.spend("far", self.far_s))
+        self.pipeline = self.serve(toy.bundle(far=far, scorer=model))
+
+    def serve(self, bundle: Bundle) -> Pipeline:
+        bundle = replace(
+            bundle,
+            generators=(*bundle.generators, *self.more),
+            limits={**bundle.limits, **{g.name: 30 for g in self.more}},
+        )
+        return Pipeline(
+            bundle,
+            MemoryUserStore(()),
+            self.work,
+            self.settings,
+            now_s=lambda: 1000.0,
+            breaker=lambda name, rule: Noted(name, rule, self.loop.time),
+        )
+
+    def spend(self, name: str, seconds: float, stop: StopSignal | None = None) -> None:
+        self.begun.append((name, self.loop.now_s))
+        self.loop.spend(seconds, stop)
+
+    def _model(self, stop: StopSignal | None) -> None:
+        self.spend(SCORER, self.model_s, None if self.deaf else stop)
+
+    async def ask(self, budget_s: float = 0.1) -> Recommendation:
+        deadline = Deadline.after(budget_s, self.loop.time)
+        answer = await self.pipeline.recommend(REQUEST, Ascent(deadline))
+        assert deadline.left_s() >= 0
+        assert len(answer.rows) == REQUEST.limit
+        return answer
+
+    def add(self, name: str, takes_s: float) -> None:
+        """One more slow generator."""
+        self.more = (*self.more, toy.ToyGenerator(name, False, 5, lambda: self.spend(name, takes_s)))
+        self.__post_init__()
+
+    async def occupy(self, seconds: float) -> None:
+        """A thread, as another request does."""
+        self.work.start(lambda: self.loop.spend(seconds), lambda _: None)
+
+    def answer(self, budget_s: float = 0.1) -> Recommendation:
+        return self.loop.run(self.ask(budget_s))
+
+    def told(self, name: str) -> list[Outcome]:
+        breaker = self.pipeline.breakers[name]
+        assert isinstance(breaker, Noted)
+        return breaker.told
+
+    def state(self, name: str = SCORER) -> State:
+        return self.pipeline.breakers[name].state
+
+    def calls(self, name: str) -> int:
+        return [each for each, _ in self.begun].count(name)
