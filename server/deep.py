@@ -39,6 +39,8 @@ _GRACE_S = 0.02
 """How long a thread may take to notice that it was stopped before another takes its place."""
 _MOST_AWAY = 2
 """Threads that one part may keep at a time, so that there are stand-ins left for the others."""
+_FAIR_S = 0.02
+"""Parts that are late where the rung had less time have not failed: callers in a hurry must not close them to the others."""
 _LEAST_S, _MOST_S = 0.001, 3600.0
 _log = logging.getLogger(__name__)
 
@@ -131,6 +133,7 @@ class _Attempt:
     def __init__(self, rung: DeepRung, query: Query, quick: list[Candidates], deadline: Deadline, permit: int) -> None:
         self._rung, self._query, self._deadline, self._permit = rung, query, deadline, permit
         self._longest_s = rung.longest_s if math.isfinite(deadline.end_s) else math.inf
+        self._late = Outcome.FAILURE if deadline.left_s() >= _FAIR_S else Outcome.NEUTRAL
         self._found = list(quick)
         self._dropped: dict[str, Reason] = {}
         self._stop = Stop()
@@ -177,10 +180,10 @@ class _Attempt:
             left, self._searching = self._searching, {}
         for name, (breaker, permit) in left.items():
             overran = name in self._begun and not cancelled
-            breaker.ended(permit, Outcome.FAILURE if overran else Outcome.NEUTRAL)
+            breaker.ended(permit, self._late if overran else Outcome.NEUTRAL)
             self._dropped[name] = Reason.LATE if overran else Reason.NO_TIME
         overran = self._scoring_s is not None and not cancelled
-        self._tell(Outcome.FAILURE if overran else Outcome.NEUTRAL)
+        self._tell(self._late if overran else Outcome.NEUTRAL)
         for name, job in self._jobs.items():
             if not job.ended and not job.skipped:
                 self._stop.stop()
@@ -222,7 +225,7 @@ class _Attempt:
                 self._result.set_result(Reason.LATE if begun else Reason.NO_TIME)
             return
         for name, breaker, permit in left_behind:
-            breaker.ended(permit, Outcome.FAILURE)
+            breaker.ended(permit, self._late)
             self._dropped[name] = Reason.LATE
             self._rung.leave(name, self._jobs[name], 0.0)
         if go_on:

@@ -39,6 +39,9 @@ _STORE_RULE = Rule(longest_open_s=3.5)
 _QUICK_RULE = Rule(slow_s=0.02)
 _SLOW_RULE = Rule()
 _LONGEST_RESERVE_S = 0.05
+_FAIR_S = 0.005
+"""A store that was given less time and was late has not failed: callers in a hurry must not close it to the others."""
+_FAIR_S, _LATE_LOOP_S = 0.005, 0.002
 _log = logging.getLogger(__name__)
 
 
@@ -141,11 +144,17 @@ class Pipeline:
         if not permit:
             user = UserState(missing=Reason.BREAKER_OPEN)
         else:
-            outcome, settings = Outcome.NEUTRAL, self._settings
+            outcome, deadline, settings = Outcome.NEUTRAL, ascent.deadline, self._settings
             try:
-                limit_s = min(ascent.deadline.share(settings.store_share), settings.store_timeout_ms / 1000)
+                begun_s = deadline.now_s()
+                limit_s = min(deadline.share(settings.store_share), settings.store_timeout_ms / 1000)
                 user = await self._store.read(user_id, limit_s)
-                outcome = Outcome.SUCCESS if user.missing is None else Outcome.FAILURE
+                # No time to answer, or an event loop that was late itself, is no failure of the store.
+                fair = limit_s >= _FAIR_S and deadline.now_s() - begun_s <= limit_s + _LATE_LOOP_S
+                if user.missing is None:
+                    outcome = Outcome.SUCCESS
+                elif fair or user.missing is not Reason.STORE_LATE:
+                    outcome = Outcome.FAILURE
             finally:  # a caller who went away says nothing of the store
                 self._store_breaker.ended(permit, outcome)
         if user.missing is not None:
