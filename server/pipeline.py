@@ -39,8 +39,6 @@ _STORE_RULE = Rule(longest_open_s=3.5)
 _QUICK_RULE = Rule(slow_s=0.02)
 _SLOW_RULE = Rule()
 _LONGEST_RESERVE_S = 0.05
-_FAIR_S = 0.005
-"""A store that was given less time and was late has not failed: callers in a hurry must not close it to the others."""
 _FAIR_S, _LATE_LOOP_S = 0.005, 0.002
 _log = logging.getLogger(__name__)
 
