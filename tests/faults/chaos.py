@@ -21,12 +21,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from terrace.v1 import recommendation_pb2 as pb
 from terrace.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from tests.faults.chaos_world import USERS, owned
+from tests.faults.forms import LONG, SHORT
 from tests.faults.history import Asked, Call, Filters, History, Item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+    from tests.faults.forms import Form
     from tests.faults.history import World
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,8 @@ _REASONS = {value: name.removeprefix("REASON_").lower() for name, value in pb.Re
 _FILTERS = (Filters(), Filters(), Filters(categories=("book",)), Filters(max_price=20.0), Filters(colours=("red",)))
 _TICK_S, _NOTICED_S = 0.002, 0.002
 _STOP_S = 10.0
+_QUIET = 0.005
+"""Share of the time for which the sentinel is kept waiting on a machine that nobody else uses, at most."""
 _NEWS_S = 0.01
 """What the sentinel said is here by then."""
 
@@ -151,9 +155,11 @@ class Mix:
 class Callers:
     """Open-loop callers of one server, who write a history; an async context manager."""
 
-    def __init__(self, address: str, world: World, mix: Mix | None = None, seed: int = 0) -> None:
+    def __init__(self, address: str, world: World, form: Form = LONG, seed: int = 0) -> None:
         self.history = History(world)
-        self.mix = mix or Mix()
+        self.mix = Mix(deadline_ms=form.deadline_ms)
+        self._form = form
+        self._begun_s = time.monotonic()
         self._address = address
         self._rng = random.Random(seed)
         self._own_lags: list[tuple[float, float]] = []
@@ -184,6 +190,12 @@ class Callers:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
         await self._channel.close()
+
+    @property
+    def bounds(self) -> Form:
+        """What may be asked of what was measured so far: those of the form, or looser ones if the machine was busy."""
+        away_s = sum(lag_s for _, lag_s in self._machine_lags)
+        return SHORT if away_s > _QUIET * (time.monotonic() - self._begun_s) else self._form
 
     def broken(self) -> None:
         """Note that a fault begins."""

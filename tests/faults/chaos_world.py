@@ -19,13 +19,12 @@ def owned(user: str) -> tuple[str, ...]:
     return tuple(f"item-{row:02}" for row in range(first, first + _EACH))
 
 
-def world(grace_ms: float) -> World:
+def world() -> World:
     """What is true of every answer over the toy bundle."""
     return World(
         catalogues={VERSION: things(toy.catalogue())},
         owned={user: frozenset(owned(user)) for user in USERS},
         bought={user: frozenset(owned(user)[-1:]) for user in USERS},
-        grace_ms=grace_ms,
     )
 
 

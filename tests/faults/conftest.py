@@ -3,16 +3,16 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from server.user_store import RedisUserStore
-from tests.faults.chaos import ROOT, Callers, ChaosServer, Mix
+from tests.faults.chaos import ROOT, Callers, ChaosServer
 from tests.faults.chaos_model import write_model
 from tests.faults.chaos_world import USERS, events, world
 from tests.faults.fault_proxy import HEALTHY, ProxyThread
+from tests.faults.forms import LONG, SHORT, Form
 from tests.faults.invariants import check
 from tests.server import toy
 
@@ -73,37 +73,6 @@ def server(chaos_server: ChaosServer, redis_proxy: ProxyThread) -> ChaosServer:
     return chaos_server
 
 
-@dataclass(frozen=True)
-class Form:
-    """How a test is run: shortly, beside others on a machine that is busy, or at length and to the letter.
-
-    Attributes:
-        deadline_ms: of calls; what is kept back of it must cover what others take of the machine.
-
-        slack: bounds of times are multiplied by it.
-
-        grace_ms: see ``World``.
-
-        seconds: how long what lasts lasts.
-
-        percent: the percentile that stands for the usual call: the median, or a quick one where others use the machine.
-    """
-
-    deadline_ms: float
-    slack: float
-    grace_ms: float
-    seconds: float
-    percent: float
-
-    def enough(self, well: int, calls: int) -> bool:
-        """Whether so many of the calls are nearly all of them."""
-        return well >= calls - max(1.0, self.slack * calls / 100)
-
-
-SHORT = Form(deadline_ms=250.0, slack=4.0, grace_ms=60.0, seconds=0.5, percent=10.0)
-LONG = Form(deadline_ms=100.0, slack=1.0, grace_ms=10.0, seconds=5.0, percent=50.0)
-
-
 @pytest.fixture(params=[pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.faults_long)])
 def form(request: pytest.FixtureRequest) -> Form:
     """Every test of a fault is run in both forms."""
@@ -115,14 +84,13 @@ def form(request: pytest.FixtureRequest) -> Form:
 async def callers(server: ChaosServer, form: Form, request: pytest.FixtureRequest) -> AsyncIterator[Callers]:
     """Callers of ``server``; when the test is over, every invariant is held against what they got."""
     failed = request.session.testsfailed
-    mix = Mix(deadline_ms=form.deadline_ms)
-    async with Callers(server.address, world(form.grace_ms), mix) as callers:
+    async with Callers(server.address, world(), form) as callers:
         yield callers
         await callers.settle()
         callers.history.served = server.stats()["served"]
         try:
             assert server.alive
-            check(callers.history)
+            check(callers.history, callers.bounds.grace_ms)
         except AssertionError:
             failed = -1
             raise

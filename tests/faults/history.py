@@ -69,8 +69,6 @@ class World:
         bought: those that must not be answered to the user again.
 
         default_ms: budget of a call without a deadline; ``longest_ms``: of one with a very late one.
-
-        grace_ms: an end may come so much after its deadline: the callers' timer, the wire, a scheduler's turn.
     """
 
     catalogues: Mapping[str, Mapping[str, Thing]]
@@ -78,7 +76,6 @@ class World:
     bought: Mapping[str, frozenset[str]]
     default_ms: float = 100.0
     longest_ms: float = 500.0
-    grace_ms: float = 10.0
 
 
 @dataclass(frozen=True)

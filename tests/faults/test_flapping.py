@@ -7,14 +7,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.faults.conftest import LONG
 from tests.faults.fault_proxy import BLACK_HOLE, HEALTHY
+from tests.faults.forms import LONG
 from tests.faults.history import percentile_ms, spread, told, unanswered
 
 if TYPE_CHECKING:
     from tests.faults.chaos import Callers, ChaosServer
-    from tests.faults.conftest import Form
     from tests.faults.fault_proxy import ProxyThread
+    from tests.faults.forms import Form
 
 RATE = 60
 TURN_S = 1.0
@@ -49,5 +49,5 @@ async def test_what_flaps_is_probed_one_call_at_a_time_and_ever_more_seldom(
     for name in ("scorer", "user_store"):
         assert 1 <= stats["breakers"][name]["opened"] <= min(OPENINGS_A_MINUTE, 3 + lasts_s / 3), name
         assert stats["parts"][name]["most_probing"] <= 1
-    assert form.enough(len(calls) - len(unanswered(calls)), len(calls)), told(calls)
+    assert callers.bounds.enough(len(calls) - len(unanswered(calls)), len(calls)), told(calls)
     assert percentile_ms(calls, 99) <= form.deadline_ms

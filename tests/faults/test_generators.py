@@ -12,7 +12,7 @@ from tests.faults.history import percentile_ms, spread, told, unanswered
 
 if TYPE_CHECKING:
     from tests.faults.chaos import Callers, ChaosServer
-    from tests.faults.conftest import Form
+    from tests.faults.forms import Form
 
 RATE = 60
 FEW = 20
@@ -61,13 +61,13 @@ async def test_a_generator_that_stays_broken_is_left_alone_until_it_is_healed(
     fault: str,
     reason: str,
 ) -> None:
-    await callers.run(RATE, 0.5)
+    await callers.run(RATE, form.seconds)
     callers.broken()
     broken_s = time.monotonic()
     server.tell(f"generator {name} {fault}")
     opened_s = await callers.until(lambda: server.breaker(name) == "open", RATE, 5.0, "the breaker opens")
     hurt = await callers.since(broken_s)
-    left_alone = await callers.run(RATE, 0.5)
+    left_alone = await callers.run(RATE, form.seconds)
     stats = server.stats()
     server.tell(f"generator {name} heal")
     callers.healed()
@@ -85,9 +85,11 @@ async def test_a_generator_that_stays_broken_is_left_alone_until_it_is_healed(
     }
 
     assert not unanswered(hurt + left_alone)
-    assert opened_s < 2.0 * form.slack
+    assert opened_s < 2.0 * callers.bounds.slack
     assert sum(call.dropped.get(name) == reason for call in hurt) >= FEW
-    assert form.enough(told(left_alone, name).get("DEEP breaker_open", 0), len(left_alone)), told(left_alone, name)
+    assert callers.bounds.enough(told(left_alone, name).get("DEEP breaker_open", 0), len(left_alone)), told(
+        left_alone, name
+    )
     assert stats["stuck"] <= MOST_AWAY
     assert healed["stuck"] == 0
     assert healed["free_slots"] == 64
@@ -97,10 +99,10 @@ async def test_a_generator_that_stays_broken_is_left_alone_until_it_is_healed(
 async def test_a_quick_generator_that_is_slow_is_left_alone(server: ChaosServer, callers: Callers, form: Form) -> None:
     server.tell("generator neighbours slow 30")
     await callers.until(lambda: server.breaker("neighbours") == "open", 20, 10.0, "the breaker opens")
-    after = await callers.run(RATE, 0.5)
+    after = await callers.run(RATE, form.seconds)
 
     assert {call.dropped.get("neighbours") for call in after if call.tier == "DEEP"} == {"breaker_open"}
-    assert percentile_ms(after, form.percent) < 10.0
+    assert percentile_ms(after, callers.bounds.percent) < 10.0
 
 
 @pytest.mark.parametrize("name", ["far", "neighbours"])
@@ -110,7 +112,7 @@ async def test_a_generator_that_finds_nothing_is_no_failure(
     server.tell(f"generator {name} empty")
     calls = await callers.run(RATE, form.seconds)
 
-    assert form.enough(told(calls, name).get("DEEP", 0), len(calls)), told(calls, name)
+    assert callers.bounds.enough(told(calls, name).get("DEEP", 0), len(calls)), told(calls, name)
     assert server.breaker(name) == "closed"
 
 
@@ -122,7 +124,7 @@ async def test_popularity_that_raises_leaves_deep_as_it_was(
     server.tell(f"generator {also} raise")
     calls = await callers.run(RATE, form.seconds, limit=20)
 
-    assert form.enough(sum(call.tier == "DEEP" for call in calls), len(calls)), told(calls)
+    assert callers.bounds.enough(sum(call.tier == "DEEP" for call in calls), len(calls)), told(calls)
     assert {call.dropped["popularity"] for call in calls if call.tier == "DEEP"} <= {"failed", "breaker_open"}
 
 

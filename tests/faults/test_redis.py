@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.chaos import Callers, ChaosServer
+from tests.faults.chaos_world import world
 from tests.faults.fault_proxy import BLACK_HOLE, GARBAGE, HEALTHY, LOADING, OUT_OF_MEMORY, REFUSED, Mode, Toxic
 from tests.faults.history import percentile_ms, told, unanswered
+from tests.faults.invariants import check
 
 if TYPE_CHECKING:
-    from tests.faults.chaos import Callers, ChaosServer
-    from tests.faults.conftest import Form
+    from pathlib import Path
+
     from tests.faults.fault_proxy import ProxyThread
+    from tests.faults.forms import Form
 
 RATE = 100
 MOST_ADDED_MS, MOST_ADDED_AFTER_MS = 35.0, 1.0
-CONNECTIONS = 32
+CONNECTIONS, FEW = 32, 4
 RECOVERY_S = 5.0
 SLOW = Mode(down=Toxic(latency_s=0.2))
 FAULTS = {
@@ -70,7 +73,9 @@ async def test_a_broken_store_costs_little_and_then_nothing_and_comes_back(
     known = await callers.run(RATE, 0.2, recent=())
     again = await callers.run(RATE, form.seconds)
 
-    usual_ms, before_ms, after_ms = (percentile_ms(calls, form.percent) for calls in (whole + again, hurt, left_alone))
+    usual_ms, before_ms, after_ms = (
+        percentile_ms(calls, callers.bounds.percent) for calls in (whole + again, hurt, left_alone)
+    )
     figures |= {
         "usual_ms": usual_ms,
         "added_before_ms": before_ms - usual_ms,
@@ -85,11 +90,11 @@ async def test_a_broken_store_costs_little_and_then_nothing_and_comes_back(
         "known": told(known),
     }
     assert before_ms - usual_ms <= MOST_ADDED_MS
-    assert after_ms - usual_ms <= MOST_ADDED_AFTER_MS * form.slack
+    assert after_ms - usual_ms <= MOST_ADDED_AFTER_MS * callers.bounds.slack
     assert not unanswered(hurt + left_alone)
     for calls in (hurt, left_alone):
         deep = sum(call.tier == "DEEP" for call in calls)
-        assert form.enough(deep, len(calls)), told(calls)
+        assert callers.bounds.enough(deep, len(calls)), told(calls)
     assert sum(call.dropped.get("user_store") == reason for call in hurt) >= 20
     assert {call.dropped.get("user_store", "") for call in left_alone if call.ok} <= {"breaker_open", reason}
     assert set(told(unknown)) <= {"POPULARITY breaker_open", f"POPULARITY {reason}"}
@@ -114,16 +119,22 @@ async def test_without_recent_events_a_broken_store_leaves_popularity_and_the_re
 
 
 async def test_when_every_connection_is_in_use_a_read_is_late_at_once(
-    server: ChaosServer, callers: Callers, redis_proxy: ProxyThread, form: Form
+    chaos_folder: Path, chaos_namespace: str, redis_proxy: ProxyThread, form: Form, tmp_path: Path
 ) -> None:
-    redis_proxy.mode = SLOW
-    redis_proxy.proxy.peak = 0
-    calls = await callers.at_once(3 * CONNECTIONS)
-    redis_proxy.mode = HEALTHY
-    begun_s = time.monotonic()
-    await callers.until(lambda: not server.stats()["store_in_use"], 20, 5.0, "the connections are free")
+    url = f"redis://127.0.0.1:{redis_proxy.port}"
+    options = {"store_url": url, "namespace": chaos_namespace, "store_connections": FEW}
+    with ChaosServer(chaos_folder, tmp_path / "log", **options) as server:
+        async with Callers(server.address, world(), form) as callers:
+            redis_proxy.mode = SLOW
+            redis_proxy.proxy.peak = redis_proxy.proxy.open
+            calls = await callers.at_once(4 * FEW, recent=("item-00",), user="user-00")
+            misses, peak = server.stats()["store_misses"], redis_proxy.proxy.peak
+            redis_proxy.mode = HEALTHY
+            await callers.until(lambda: not server.stats()["store_in_use"], 20, 5.0, "the connections are free")
 
-    assert server.stats()["store_misses"]["busy"] > 0
+    assert misses["busy"] > 0
+    assert peak <= FEW
     assert not unanswered(calls)
-    assert redis_proxy.proxy.peak <= CONNECTIONS
-    assert time.monotonic() - begun_s < form.slack
+    busy = [call for call in calls if call.dropped.get("user_store") == "store_late"]
+    assert min(call.stages["store"] for call in busy) < 10.0
+    check(callers.history, callers.bounds.grace_ms)

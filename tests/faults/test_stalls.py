@@ -10,7 +10,7 @@ from tests.faults.history import spread, told
 
 if TYPE_CHECKING:
     from tests.faults.chaos import Callers, ChaosServer
-    from tests.faults.conftest import Form
+    from tests.faults.forms import Form
 
 STALL_MS = 500.0
 RATE = 50
@@ -49,5 +49,5 @@ async def test_after_a_stall_of_the_event_loop_all_is_as_before(
     assert lag_ms > 0.8 * STALL_MS
     assert metrics["terrace_loop_lag_seconds"] > 0.8 * STALL_MS / 1000
     assert healthy
-    assert back_s <= LIMIT_BACK_S * form.slack
-    assert form.enough(told(after).get("DEEP", 0), len(after)), told(after)
+    assert back_s <= LIMIT_BACK_S * callers.bounds.slack
+    assert callers.bounds.enough(told(after).get("DEEP", 0), len(after)), told(after)
