@@ -36,8 +36,8 @@ USER_STORE = "user_store"
 """Name of the store among the breakers, and among what an answer was made without."""
 NOBODY = UserState()
 _STORE_RULE = Rule(longest_open_s=3.5)
-_QUICK_RULE = Rule(slow_s=0.02)
-_SLOW_RULE = Rule()
+_QUICK_RULE = Rule(slow_s=0.02, longest_open_s=28.0)
+_SLOW_RULE = Rule(longest_open_s=28.0)  # with its jitter and the probes: back at most 35 s after it is whole
 _LONGEST_RESERVE_S = 0.05
 _FAIR_S, _LATE_LOOP_S = 0.005, 0.002
 _log = logging.getLogger(__name__)
