@@ -6,15 +6,20 @@ callers could not keep their pace says nothing of the server: it is made again, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 
+from server.servicer import SERVICE
 from terrace.v1 import recommendation_pb2 as pb
-from tests.faults.callers import OK, SHED, Phase
+from tests.faults.callers import OK, RETRIES, SHED, Phase
 from tests.faults.figures import note
+from tests.faults.fuzzer import good
 from tests.faults.rig import running_rig
+from tests.server.running import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 DEADLINE_MS = 100.0
 MIX = (0.5, 0.3, 0.2)
 BACK_WITHIN_S = 10.0
+CALLS = 100
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +133,32 @@ def test_recovery_the_usual_rungs_are_back_within_seconds_though_callers_retry(r
 @pytest.mark.faults_long
 def test_recovery_from_a_minute_of_overload_takes_no_longer(rig: Rig) -> None:
     recovered(rig, 60.0)
+
+
+async def test_retries_where_every_call_fails_there_are_hardly_more_attempts_than_calls() -> None:
+    """Throttled by the client's own rule where the server is not ready; none at all where it says never to retry."""
+    options = [("grpc.service_config", json.dumps(RETRIES))]
+    async with running() as server, grpc.aio.insecure_channel(server.address, options=options) as channel:
+        recommend = channel.unary_unary(f"/{SERVICE}/Recommend")
+        pipeline, server.edge.pipeline = server.edge.pipeline, None
+        unavailable = [await _ending(recommend, "user") for _ in range(CALLS)]
+        attempts = len(server.calls)
+        server.edge.pipeline = pipeline
+        server.admission._asked = server.admission._refused = 1e9
+        shed = [await _ending(recommend, "batch") for _ in range(CALLS)]
+        attempts_shed = len(server.calls) - attempts
+
+    found = {"unavailable": attempts / CALLS, "shed": attempts_shed / CALLS}
+    note("attempts per call where all fail", found)
+    assert set(unavailable) == {grpc.StatusCode.UNAVAILABLE}
+    assert shed.count(grpc.StatusCode.RESOURCE_EXHAUSTED) >= CALLS - 1
+    assert found["unavailable"] <= 1.1, found
+    assert attempts_shed == CALLS, found
+
+
+async def _ending(recommend: Any, who: str) -> grpc.StatusCode:
+    try:
+        await recommend(good("Recommend")[0].SerializeToString(), metadata=(("terrace-criticality", who),), timeout=5)
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
