@@ -3,8 +3,9 @@
 Two things bound what is under way. The limiter bounds how many requests are on the deep rung at a time, by how much longer
 they take than when nobody waits. The backlog, what everything under way is expected to cost, together with the event
 loop's lag, is the wait that a request would meet; it may climb as high as wait and cost leave it time. So a user's
-request is always answered, under load from a lower rung. Calls that can wait are shed, and only when calls have been
-refused the deep rung for a while: the first batch calls at 5 % of refusals, all of them from 20 %, all prefetches from 40 %.
+request is always answered, under load from a lower rung. Calls that can wait are shed, and only under pressure: when calls
+have been refused the deep rung for a while, or the event loop cannot keep up. The first batch calls go at a pressure of
+5 %, all of them from 20 %, all prefetches from 40 %.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from core.types import Tier
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-DEEP_PATIENCE = 0.75
-"""Share of the time that a request can spare for the deep rung which may go into waiting."""
-CF_PATIENCE = 0.25
-"""The same for what runs on the event loop, where everybody waits for everybody."""
+DEEP_PATIENCE = 0.5
+"""Share of the time that a request can spare for the deep rung which may go into waiting for its threads."""
+QUICK_PATIENCE = 0.15
+"""The same for waiting for the event loop, where everybody waits for everybody: a queue there must not stand."""
 UNNOTICED_S = 0.0005
 """A wait that is none: the event loop is never quite on time."""
 _COSTS_S = {Tier.POPULARITY: 0.0005, Tier.CF: 0.0015, Tier.DEEP: 0.005}
@@ -30,6 +31,8 @@ _UP, _DOWN = 0.01, 0.2
 _HIGHEST_COST_S = 0.02
 _MEMORY_S = 1.0
 _FEW = 10.0
+_LAG_WEIGHT = 0.05
+_TOLERATED_S, _SATURATED_S = 0.004, 0.02
 
 
 class Criticality(StrEnum):
@@ -81,6 +84,8 @@ class Admission:
     Attributes:
         in_flight: requests under way that may reach the deep rung.
 
+        calls: how many there have been.
+
         shed: calls refused so far, by criticality.
     """
 
@@ -93,10 +98,12 @@ class Admission:
         """
         self.limiter = limiter
         self.in_flight = 0
-        self._lag_s = 0.0
+        self._lag_s = self._mean_lag_s = 0.0
         self.shed = dict.fromkeys(Criticality, 0)
         self.cost_s = dict(_COSTS_S)
+        self.calls = 0
         self._clock = clock
+        self._quick = 0
         self._deep_backlog_s = self._quick_backlog_s = 0.0
         self._asked = self._refused = 0.0
         self._as_of_s = clock()
@@ -104,8 +111,13 @@ class Admission:
 
     @property
     def pressure(self) -> float:
-        """Share of the calls of about the last second that found no room on the deep rung, 0 to 1."""
-        return self._refused / max(self._asked, _FEW)
+        """How far there is too much to do, 0 to 1.
+
+        The larger of two: the share of the calls of about the last second that found no room on the deep rung, and how late the event loop
+        was over the last tenth of a second, from 4 ms, which happens, to 20 ms, at which it does nothing but catch up.
+        """
+        late = (self._mean_lag_s - _TOLERATED_S) / (_SATURATED_S - _TOLERATED_S)
+        return max(self._refused / max(self._asked, _FEW), min(late, 1.0))
 
     def admit(self, criticality: Criticality, left_s: float, ceiling: Tier) -> Permit | None:
         """How high a call may climb; None when it is shed, which a user's call never is.
@@ -116,10 +128,13 @@ class Admission:
             ceiling: the highest rung that this kind of call may reach.
         """
         now_s, cost_s = self._clock(), self.cost_s
+        self.calls += 1
         quick_wait_s = self._lag_s + self._quick_backlog_s
         spare_s = left_s - cost_s[Tier.DEEP]
-        fits = self.in_flight < self.limiter.limit and (
-            quick_wait_s + self._deep_backlog_s <= DEEP_PATIENCE * max(spare_s, 0) + UNNOTICED_S
+        fits = (
+            self.in_flight < self.limiter.limit
+            and quick_wait_s <= QUICK_PATIENCE * max(spare_s, 0) + UNNOTICED_S
+            and self._deep_backlog_s <= DEEP_PATIENCE * max(spare_s, 0) + UNNOTICED_S
         )
         if fits or spare_s > 0:  # one that has no time for it anyway says nothing of the load
             self._note(now_s, refused=not fits)
@@ -128,7 +143,7 @@ class Admission:
             return None
         if fits:
             cap = min(Tier.DEEP, ceiling)
-        elif quick_wait_s <= CF_PATIENCE * max(left_s - cost_s[Tier.CF], 0) + UNNOTICED_S:
+        elif quick_wait_s <= QUICK_PATIENCE * max(left_s - cost_s[Tier.CF], 0) + UNNOTICED_S:
             cap = Tier.CF
         else:
             cap = Tier.POPULARITY
@@ -164,15 +179,17 @@ class Admission:
         self.cost_s |= costs_s
 
     def notice_lag(self, seconds: float) -> None:
-        """The event loop is this late."""
+        """Calls wait this long for the event loop; told every few milliseconds."""
         self._lag_s = seconds
+        self._mean_lag_s += _LAG_WEIGHT * (min(seconds, 2 * _SATURATED_S) - self._mean_lag_s)
 
     def _count(self, permit: Permit, sign: int) -> None:
         if permit.cap is Tier.DEEP:
             self.in_flight += sign
             self._deep_backlog_s = self._deep_backlog_s + sign * permit.cost_s if self.in_flight else 0.0
         else:
-            self._quick_backlog_s = max(self._quick_backlog_s + sign * permit.cost_s, 0.0)
+            self._quick += sign
+            self._quick_backlog_s = self._quick_backlog_s + sign * permit.cost_s if self._quick else 0.0
 
     def _note(self, now_s: float, *, refused: bool) -> None:
         kept = math.exp((self._as_of_s - now_s) / _MEMORY_S)

@@ -18,6 +18,7 @@ from server.admission import Admission
 from server.edge import Edge
 from server.exporters import exporters
 from server.fan_out import WorkPool
+from server.front_door import FrontDoor
 from server.limiter import Vegas
 from server.loader import load_bundle
 from server.loop_lag import LoopLag
@@ -52,6 +53,14 @@ _OPTIONS = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),  # clients ping every 30 s
 )
 _log = logging.getLogger(__name__)
+
+
+class _Undeliverable(logging.Filter):
+    """Leaves out what gRPC logs, with a traceback, when an answer finds its caller gone: telemetry counts these."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is another one."""
+        return "ExecuteBatchError" not in record.getMessage()
 
 
 class ServeError(Exception):
@@ -98,6 +107,7 @@ async def serve(
         ServeError: the port cannot be taken, or the store's URL is none.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_Undeliverable())
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,9 +119,10 @@ async def serve(
     admission = Admission(Vegas(initial=LEAST_DEEP * 2, lowest=LEAST_DEEP, highest=settings.most_deep))
     edge = Edge(settings, admission, exported.telemetry.record)
     status = health.aio.HealthServicer()
-    server, port = await _listen(settings, Servicer(settings).handler(edge), status)
+    door = FrontDoor(lambda: admission.calls)
+    server, port = await _listen(settings, (Servicer(settings).handler(edge), door.handler()), status, door.address)
     work = WorkPool(settings.threads, settings.slots)
-    lag = LoopLag(admission.notice_lag)
+    lag = LoopLag(lambda seconds: admission.notice_lag(max(seconds, door.wait_s)))
     store: UserStore | None = None
     try:
         # Nobody is answered yet, so that a load which holds the GIL disturbs nobody.
@@ -123,7 +134,8 @@ async def serve(
             if breaker.opened:
                 _log.warning("%s failed in warm-up", breaker.name)
             breaker.start_over()
-        watch(exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag)
+        door.open()
+        watch(exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag, door=door)
         # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
         gc.collect()
         gc.freeze()
@@ -135,6 +147,7 @@ async def serve(
         await stopping.wait()
     finally:
         await status.enter_graceful_shutdown()
+        await door.close()
         await server.stop(settings.drain_s)
         work.close()
         lag.close()
@@ -144,10 +157,11 @@ async def serve(
 
 
 async def _listen(
-    settings: Settings, handler: grpc.GenericRpcHandler, status: health.aio.HealthServicer
+    settings: Settings, handlers: tuple[grpc.GenericRpcHandler, ...], status: health.aio.HealthServicer, door: str
 ) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers((handler,))
+    server.add_generic_rpc_handlers(handlers)
+    server.add_insecure_port(door)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     await _say(status, serving=False)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -293,7 +293,8 @@ class _Attempt:
             return Reason.LATE
         finally:
             took_s = deadline.now_s() - start_s
-            cost.observe(len(part), took_s, stopped=stopped)
+            if stopped or outcome is Outcome.SUCCESS:  # one that fails quickly is not quick
+                cost.observe(len(part), took_s, stopped=stopped)
             self._tell(outcome, took_s)
         if outcome is Outcome.FAILURE:
             self._rung.seldom.error("the model gave scores that are not finite, or not one for each row")

@@ -117,8 +117,8 @@ class Edge:
             refused: RefusedError | None = None
             status = grpc.StatusCode.CANCELLED
             try:
-                pipeline = self._ready()
                 asked = read_metadata(context.invocation_metadata())
+                pipeline = self._ready()
                 permit = self._admit(asked.criticality, left_s, ceiling)
                 ascent = self._ascent(asked, permit, deadline, ceiling)
                 answered = await method(pipeline, raw, ascent, recommendation_id)

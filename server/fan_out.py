@@ -127,7 +127,7 @@ class WorkPool:
                     outcome = job.run()
                 except Stopped:
                     outcome = Reason.LATE
-                except Exception:  # noqa: BLE001 - whatever a plug-in raises, the rung below answers
+                except BaseException:  # noqa: BLE001 - whatever a plug-in raises, the rung below answers and the thread lives
                     self._seldom.exception("a job on the work pool failed")
                     outcome = Reason.FAILED
             job.report(outcome)

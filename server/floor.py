@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from candidate_gen.merge import is_sound
 from core.types import Candidates
 from server.seldom import Seldom
 
@@ -43,7 +44,10 @@ class Floor:
     def generate(self, query: Query, limit: int) -> Candidates:
         """See ``PopularityFloor.generate``."""
         try:
-            return self._popularity.generate(query, limit)
+            best = self._popularity.generate(query, limit)
+            if is_sound(best, len(query.catalogue)):
+                return best
+            self._failed()
         except Exception:  # noqa: BLE001 - the last rung has an answer
             self._failed()
         found: list[Rows] = []

@@ -32,6 +32,7 @@ DRAIN_S = 0.25
 goes away must not cost a new one."""
 _TICK_S = 0.001
 """What timers of uvloop are good to."""
+_PASSES = 3
 _Answer = TypeVar("_Answer")
 
 
@@ -230,7 +231,18 @@ def _be_fair(limit: asyncio.Timeout, due_s: float) -> None:
     """Just before the time is up: if the event loop is late, the reply may have come and not have been looked at."""
     if time.monotonic() > due_s:
         with contextlib.suppress(RuntimeError):  # the time was up first: a read that had hardly any
-            limit.reschedule(asyncio.get_running_loop().time() + 2 * _TICK_S)
+            limit.reschedule(None)
+            asyncio.get_running_loop().call_soon(_after, _PASSES, limit)
+
+
+def _after(passes: int, limit: asyncio.Timeout) -> None:
+    """Let the loop look at its sockets, and wake those who wait for them, before the time is up after all."""
+    loop = asyncio.get_running_loop()
+    if passes:
+        loop.call_soon(_after, passes - 1, limit)
+        return
+    with contextlib.suppress(RuntimeError):  # over: there was a reply
+        limit.reschedule(loop.time())
 
 
 async def _is_broken(connection: AbstractConnection) -> bool:

@@ -10,6 +10,7 @@ from server.user_store import RedisUserStore
 if TYPE_CHECKING:
     from server.admission import Admission
     from server.fan_out import WorkPool
+    from server.front_door import FrontDoor
     from server.loop_lag import LoopLag
     from server.pipeline import Pipeline
     from server.telemetry import Telemetry
@@ -19,7 +20,14 @@ _LEVEL = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 
 
 def watch(
-    telemetry: Telemetry, *, admission: Admission, pipeline: Pipeline, work: WorkPool, store: UserStore, lag: LoopLag
+    telemetry: Telemetry,
+    *,
+    admission: Admission,
+    pipeline: Pipeline,
+    work: WorkPool,
+    store: UserStore,
+    lag: LoopLag,
+    door: FrontDoor,
 ) -> None:
     """Let telemetry read what the parts keep, whenever it collects."""
     gauge = telemetry.watch
@@ -43,6 +51,7 @@ def watch(
         "How late the event loop was at worst of late.",
         lambda: [(lag.worst_s, {})],
     )
+    gauge("terrace.door.wait", "s", "How long calls wait before they are looked at.", lambda: [(door.wait_s, {})])
     gauge("terrace.work.free_slots", "{job}", "Jobs that the work pool still takes.", lambda: [(work.free_slots, {})])
     gauge("terrace.work.stuck", "{thread}", "Threads that do not come back.", lambda: [(work.stuck, {})])
     gauge(

@@ -19,6 +19,7 @@ from core.types import Reason, Tier, UserState
 from server.admission import Criticality
 from server.breaker import State
 from server.exporters import exporters
+from server.front_door import FrontDoor
 from server.loop_lag import LoopLag
 from server.servicer import SERVICE
 from server.settings import LEAST_DEEP, Settings
@@ -231,8 +232,16 @@ def _is_mixed(counted: Tally) -> None:
 
 
 def watched(telemetry: Telemetry, server: Running, store: UserStore) -> LoopLag:
-    lag = LoopLag(server.admission.notice_lag)
-    watch(telemetry, admission=server.admission, pipeline=server.pipeline, work=server.work, store=store, lag=lag)
+    lag, door = LoopLag(server.admission.notice_lag), FrontDoor(lambda: 0)
+    watch(
+        telemetry,
+        admission=server.admission,
+        pipeline=server.pipeline,
+        work=server.work,
+        store=store,
+        lag=lag,
+        door=door,
+    )
     return lag
 
 
