@@ -291,6 +291,9 @@ class _Attempt:
         except Stopped:
             stopped = True
             return Reason.LATE
+        except Exception:  # noqa: BLE001 - whatever it is, the rung below answers
+            rung.seldom.exception("the model failed")
+            return Reason.FAILED
         finally:
             took_s = deadline.now_s() - start_s
             if stopped or outcome is Outcome.SUCCESS:  # one that fails quickly is not quick
