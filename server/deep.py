@@ -282,10 +282,15 @@ class _Attempt:
             if len(pool):
                 cost.refused()
             return Reason.NO_TIME if len(pool) else Reason.NO_CANDIDATES
-        part = pool if fitting >= len(pool) else pool.take(slice(fitting))
+        scores = self._rank(pool if fitting >= len(pool) else pool.take(slice(fitting)))
+        return scores if isinstance(scores, Reason) else (pool, scores)
+
+    def _rank(self, part: Pool) -> Scores | Reason:
+        """The model's scores of these rows, and what it took, to the cost model and to the breaker."""
+        rung, cost, deadline = self._rung, self._rung.cost, self._deadline
         start_s, stopped, outcome = deadline.now_s(), False, Outcome.FAILURE
         try:
-            scores = rung.scorer.score(query, part, self._stop)
+            scores = rung.scorer.score(self._query, part, self._stop)
             if scores.shape == part.rows.shape and np.isfinite(scores).all():
                 outcome = Outcome.SUCCESS
         except Stopped:
@@ -300,9 +305,9 @@ class _Attempt:
                 cost.observe(len(part), took_s, stopped=stopped)
             self._tell(outcome, took_s)
         if outcome is Outcome.FAILURE:
-            self._rung.seldom.error("the model gave scores that are not finite, or not one for each row")
+            rung.seldom.error("the model gave scores that are not finite, or not one for each row")
             return Reason.INVALID_SCORES
-        return pool, scores
+        return scores
 
     def _left_out(self, name: str) -> None:
         self._rung.seldom.exception(f"generator {name} does not keep to core.types.Candidates")
