@@ -5,7 +5,7 @@ they take than when nobody waits. The backlog, what everything under way is expe
 loop's lag, is the wait that a request would meet; it may climb as high as wait and cost leave it time. So a user's
 request is always answered, under load from a lower rung. Calls that can wait are shed, and only under pressure: when calls
 have been refused the deep rung for a while, or the event loop cannot keep up. The first batch calls go at a pressure of
-5 %, all of them from 20 %, all prefetches from 40 %.
+15 %, all of them from 35 %, all prefetches from 45 %; before that they leave part of the deep rung to users.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from core.types import Tier
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-DEEP_PATIENCE = 0.5
+DEEP_PATIENCE = 0.8
 """Share of the time that a request can spare for the deep rung which may go into waiting for its threads."""
-QUICK_PATIENCE = 0.15
+QUICK_PATIENCE = 0.25
 """The same for waiting for the event loop, where everybody waits for everybody: a queue there must not stand."""
 UNNOTICED_S = 0.0005
 """A wait that is none: the event loop is never quite on time."""
@@ -32,7 +32,7 @@ _HIGHEST_COST_S = 0.02
 _MEMORY_S = 1.0
 _FEW = 10.0
 _LAG_WEIGHT = 0.05
-_TOLERATED_S, _SATURATED_S = 0.004, 0.02
+_TOLERATED_S, _SATURATED_S = 0.008, 0.024
 
 
 class Criticality(StrEnum):
@@ -46,8 +46,12 @@ class Criticality(StrEnum):
     """Nobody."""
 
 
-_SHED = {Criticality.USER: (math.inf, math.inf), Criticality.PREFETCH: (0.20, 0.40), Criticality.BATCH: (0.05, 0.20)}
+_SHED = {Criticality.USER: (math.inf, math.inf), Criticality.PREFETCH: (0.25, 0.45), Criticality.BATCH: (0.15, 0.35)}
 """Pressure at which shedding begins, and at which nothing of the kind is let in."""
+
+
+_ROOM = {Criticality.USER: 1.0, Criticality.PREFETCH: 0.75, Criticality.BATCH: 0.5}
+"""Part of the limit that each may fill: a flood of calls that nobody waits for leaves room for those that somebody does."""
 
 
 class Limit(Protocol):
@@ -86,6 +90,8 @@ class Admission:
 
         calls: how many there have been.
 
+        lag_s: how long calls waited for the event loop, on average of about the last tenth of a second.
+
         shed: calls refused so far, by criticality.
     """
 
@@ -98,7 +104,7 @@ class Admission:
         """
         self.limiter = limiter
         self.in_flight = 0
-        self._lag_s = self._mean_lag_s = 0.0
+        self.lag_s = 0.0
         self.shed = dict.fromkeys(Criticality, 0)
         self.cost_s = dict(_COSTS_S)
         self.calls = 0
@@ -114,9 +120,9 @@ class Admission:
         """How far there is too much to do, 0 to 1.
 
         The larger of two: the share of the calls of about the last second that found no room on the deep rung, and how late the event loop
-        was over the last tenth of a second, from 4 ms, which happens, to 20 ms, at which it does nothing but catch up.
+        was over the last tenth of a second, from 8 ms, which happens, to 24 ms, at which it does nothing but catch up.
         """
-        late = (self._mean_lag_s - _TOLERATED_S) / (_SATURATED_S - _TOLERATED_S)
+        late = (self.lag_s - _TOLERATED_S) / (_SATURATED_S - _TOLERATED_S)
         return max(self._refused / max(self._asked, _FEW), min(late, 1.0))
 
     def admit(self, criticality: Criticality, left_s: float, ceiling: Tier) -> Permit | None:
@@ -129,7 +135,7 @@ class Admission:
         """
         now_s, cost_s = self._clock(), self.cost_s
         self.calls += 1
-        quick_wait_s = self._lag_s + self._quick_backlog_s
+        quick_wait_s = self.lag_s + self._quick_backlog_s
         spare_s = left_s - cost_s[Tier.DEEP]
         fits = (
             self.in_flight < self.limiter.limit
@@ -138,6 +144,7 @@ class Admission:
         )
         if fits or spare_s > 0:  # one that has no time for it anyway says nothing of the load
             self._note(now_s, refused=not fits)
+        fits = fits and self.in_flight < self.limiter.limit * _ROOM[criticality]
         if self._sheds(criticality):
             self.shed[criticality] += 1
             return None
@@ -179,9 +186,12 @@ class Admission:
         self.cost_s |= costs_s
 
     def notice_lag(self, seconds: float) -> None:
-        """Calls wait this long for the event loop; told every few milliseconds."""
-        self._lag_s = seconds
-        self._mean_lag_s += _LAG_WEIGHT * (min(seconds, 2 * _SATURATED_S) - self._mean_lag_s)
+        """Calls wait this long for the event loop; told every few milliseconds.
+
+        What counts is the mean of about a tenth of a second: a burst passes by itself, a queue that stands does not (as in
+        K. Nichols, V. Jacobson: "Controlling Queue Delay", ACM Queue 10.5, 2012).
+        """
+        self.lag_s += _LAG_WEIGHT * (min(seconds, 2 * _SATURATED_S) - self.lag_s)
 
     def _count(self, permit: Permit, sign: int) -> None:
         if permit.cap is Tier.DEEP:

@@ -184,7 +184,7 @@ class Edge:
                 cap, why = _LOWER[ceiling][int(turn)], Reason.EXERCISED
         if asked.tier < cap:
             cap, why = asked.tier, Reason.FORCED
-        return Ascent(deadline, ceiling, cap, why)
+        return Ascent(deadline, ceiling, cap, why, slack_s=2 * self._admission.lag_s)
 
 
 def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Asked:

@@ -104,6 +104,8 @@ class Ascent:
 
         cap: the highest rung that this one call may try; above it, ``why`` is the reason.
 
+        slack_s: what the event loop may be late when the rungs below are to answer after all.
+
         missing: why nothing is known of the user, where the user store failed.
 
         dropped: what the answer was made without, and why.
@@ -111,7 +113,7 @@ class Ascent:
         stage_ms: wall time of the stages that have ended, milliseconds.
     """
 
-    __slots__ = ("_mark_s", "cap", "ceiling", "deadline", "dropped", "missing", "reasons", "stage_ms", "why")
+    __slots__ = ("_mark_s", "cap", "ceiling", "deadline", "dropped", "missing", "reasons", "slack_s", "stage_ms", "why")
 
     def __init__(
         self,
@@ -119,11 +121,14 @@ class Ascent:
         ceiling: Tier = Tier.DEEP,
         cap: Tier = Tier.DEEP,
         why: Reason = Reason.NOT_ASKED,
+        *,
+        slack_s: float = 0.0,
     ) -> None:
         self.deadline = deadline
         self.ceiling = ceiling
         self.cap = min(cap, ceiling)
         self.why = why
+        self.slack_s = slack_s
         self.missing: Reason | None = None
         self.reasons: dict[Tier, Reason] = {Tier.PRECOMPUTED: Reason.NOT_CONFIGURED}
         self.dropped: dict[str, Reason] = {}

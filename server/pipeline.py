@@ -207,7 +207,7 @@ class Pipeline:
         if not len(query.history):
             return ascent.missing or Reason.NO_HISTORY
         share_s = min(ascent.deadline.share(self._settings.reserve_share), _LONGEST_RESERVE_S)
-        deadline = ascent.deadline.sooner(max(self._reserve_s, share_s))
+        deadline = ascent.deadline.sooner(max(self._reserve_s, share_s) + ascent.slack_s)
         if deadline.left_s() <= 0:
             return Reason.NO_TIME
         return await self.deep.climb(query, quick, ascent, deadline)

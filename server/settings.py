@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-LEAST_DEEP = 4
+LEAST_DEEP = 6
 """Requests that may be on the deep rung at a time under any load: enough to keep it busy."""
 _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (

@@ -258,7 +258,7 @@ async def test_overload_keeps_calls_from_the_deep_rung_and_a_late_event_loop_fro
     assert (await world.ask(method="SimilarItems")).tier is CF
     assert await world.ask(("terrace-tier", "POPULARITY")) == below(POPULARITY, FORCED)
 
-    world.server.admission.notice_lag(1e3)
+    world.server.admission.lag_s = 1e3
     assert await world.ask() == below(POPULARITY, OVERLOADED)
     assert await world.ask(("terrace-tier", "CF")) == below(POPULARITY, OVERLOADED)
     assert await world.ask(method="SimilarItems") == (
@@ -298,9 +298,9 @@ async def test_an_answer_that_stays_on_the_floor_does_not_read_the_store() -> No
     async with served([0.0], 0.1, store=BrokenStore(())) as world:
         assert await world.ask() == below(POPULARITY, EXERCISED)
         assert await world.ask(("terrace-tier", "POPULARITY"), ("terrace-exercise", "off")) == below(POPULARITY, FORCED)
-        world.server.admission.notice_lag(1e3)
+        world.server.admission.lag_s = 1e3
         assert await world.ask() == below(POPULARITY, OVERLOADED)
-        world.server.admission.notice_lag(0)
+        world.server.admission.lag_s = 0.0
         refused = await world.refused(("terrace-tier", "CF"), ("terrace-exercise", "off"))
     assert refused.code() is grpc.StatusCode.INTERNAL  # it was read
 
