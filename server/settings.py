@@ -89,7 +89,7 @@ class Settings:
     default_deadline_ms: float = 100.0
     max_request_ms: float = 500.0
     reserve_ms: float = 4.0
-    reserve_share: float = 0.1
+    reserve_share: float = 0.15
     floor_ms: float = 1.0
     store_share: float = 0.3
     store_timeout_ms: float = 30.0

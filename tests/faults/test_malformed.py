@@ -13,6 +13,7 @@ from grpc_health.v1 import health
 
 from server.app import MAX_MESSAGE_BYTES, _listen
 from server.breaker import State
+from server.front_door import FrontDoor
 from server.servicer import SERVICE, Servicer
 from server.settings import Settings
 from terrace.v1 import recommendation_pb2 as pb
@@ -51,9 +52,9 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with running(SETTINGS) as server:
-        listening, port = await _listen(
-            Settings(port=0), Servicer(SETTINGS, now_s=lambda: 1000.0).handler(server.edge), health.aio.HealthServicer()
-        )
+        door = FrontDoor(lambda: 0)
+        handlers = Servicer(SETTINGS, now_s=lambda: 1000.0).handler(server.edge), door.handler()
+        listening, port = await _listen(Settings(port=0), handlers, health.aio.HealthServicer(), door.address)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield World(server, channel)
         await listening.stop(None)

@@ -68,7 +68,7 @@ def overloaded(rig: Rig, times: float, goodput: float, seconds: float) -> None:
     assert found["goodput"] >= goodput, found
     assert set(others.status.tolist()) <= {OK, SHED}, found
     assert others.never_again[others.status == SHED].all(), found
-    assert others.share(SHED) > 0.5, found
+    assert others.share(SHED) > 0.25, found
     assert probes.share(OK) == 1, found
     assert probes.percentile_ms(99) <= 50, found
     assert found["memory"] < 0.2, found

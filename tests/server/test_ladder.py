@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NOT_CONFIGURED, NO_HISTORY, NO_TIME = Reason.NOT_CONFIGURED, Reason.NO_HISTORY, Reason.NO_TIME
 REQUEST = Request(user_id="ada", limit=8)
-SETTINGS = Settings(score_timeout_ms=10_000)
+SETTINGS = Settings(score_timeout_ms=10_000, reserve_share=0.1)
 KNOWN = UserState(toy.HISTORY)
 
 

@@ -109,7 +109,7 @@ def test_under_overload_users_are_answered_in_time_and_what_can_wait_is_shed(tim
     tiers = Counter(call.tier for call in by_kind[USER])
 
     assert share(by_kind[USER], lambda call: call.in_time) >= 0.995
-    assert share(by_kind[BATCH], lambda call: call.tier is None) > 0.85
+    assert share(by_kind[BATCH], lambda call: call.tier is None) > 0.8
     assert share(by_kind[PREFETCH], lambda call: call.tier is None) > 0.35
     assert tiers[DEEP] / tiers.total() > 0.5 / times  # what is there is used
 
