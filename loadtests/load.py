@@ -22,7 +22,7 @@ from loadtests.broken import BreakableStore, broken
 from loadtests.figures import conditions
 from loadtests.history import COLUMNS, History, Run
 from loadtests.place import Place
-from loadtests.plan import DEADLINE_MS, timeline, to_json
+from loadtests.plan import DEADLINE_MS, PATIENCE, timeline, to_json
 from loadtests.processes import Child, FaultyServer, Server
 from loadtests.scenarios import SCENARIOS
 from loadtests.targets import is_valid, judge, sent_as_planned
@@ -54,8 +54,10 @@ def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
         Child("loadtests.crowd", server.address, str(made.folder)) as crowd,
     ):
         seconds = 1.2 if short else 5.0
-        _closed(crowd, max(CALLERS), seconds)  # the first seconds of a process are its slowest
-        found = {callers: _closed(crowd, callers, seconds) for callers in CALLERS}
+        _closed(crowd, max(CALLERS), seconds, 1000.0)  # the first seconds of a process are its slowest
+        alone_ms = _closed(crowd, 1, seconds, 1000.0)["deep_p50_ms"]
+        deadline_ms = max(DEADLINE_MS, PATIENCE * alone_ms) if short else DEADLINE_MS
+        found = {callers: _closed(crowd, callers, seconds, deadline_ms) for callers in CALLERS}
         best = max(CALLERS, key=lambda callers: found[callers]["deep_per_s"])
         capacity = found[best]["deep_per_s"]
         if not capacity:
@@ -65,10 +67,10 @@ def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
         spans, out = timeline(scenario.phases, capacity, short=short), folder / f"{scenario.name}.calls.npz"
         start_s = time.monotonic() + _READY_S
         asked = {"kind": "open", "spans": to_json(spans), "traffic": dict(scenario.traffic), "start_s": start_s}
-        crowd.tell(json.dumps({**asked, "out": str(out)}))
+        crowd.tell(json.dumps({**asked, "deadline_ms": deadline_ms, "out": str(out)}))
         used = [_through(span, start_s, store, server) for span in spans]
         crowd.line()
-        after = _closed(crowd, best, seconds)["deep_per_s"]
+        after = _closed(crowd, best, seconds, deadline_ms)["deep_per_s"]
     with np.load(out) as arrays:
         history = History(**{name: arrays[name] for name in COLUMNS})
         busy = arrays["caller_busy"]
@@ -78,11 +80,12 @@ def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
         "short": short,
         "items": len(made.ids),
         "capacity_after": after,
+        "alone_ms": alone_ms,
         "server_errors": len(re.findall(r"^.* (?:ERROR|CRITICAL) ", log.read_text(encoding="utf-8"), re.MULTILINE)),
         "caller_ms_per_call": found[best]["caller_ms_per_call"],
         "server_cores": dict(zip((span.name for span in spans), used, strict=True)),
     }
-    return Run(scenario.name, DEADLINE_MS, capacity, tuple(spans), history, busy, about)
+    return Run(scenario.name, deadline_ms, capacity, tuple(spans), history, busy, about)
 
 
 @contextmanager
@@ -96,10 +99,9 @@ def _rig(scenario: Scenario, made: Made, log: Path) -> Iterator[tuple[BreakableS
             yield store, server
 
 
-def _closed(crowd: Child, callers: int, seconds: float) -> dict[str, float]:
-    found: dict[str, float] = json.loads(
-        crowd.ask(json.dumps({"kind": "closed", "callers": callers, "seconds": seconds}))
-    )
+def _closed(crowd: Child, callers: int, seconds: float, deadline_ms: float) -> dict[str, float]:
+    asked = {"kind": "closed", "callers": callers, "seconds": seconds, "deadline_ms": deadline_ms}
+    found: dict[str, float] = json.loads(crowd.ask(json.dumps(asked)))
     return found
 
 

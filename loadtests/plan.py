@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from loadtests.targets import Target
 
 DEADLINE_MS = 50.0
+"""Of the long forms, and of the short ones where the machine is quick enough."""
+PATIENCE = 14.0
+"""Deadline of the short forms in answers of a lone caller, where that is more: else they would judge the machine."""
 USERS_ONLY: Mapping[str, float] = {"user": 1.0}
 MIXED: Mapping[str, float] = {"user": 0.5, "prefetch": 0.3, "batch": 0.2}
 PACE_S = 1.0

@@ -1,7 +1,8 @@
 """Every load scenario and what it demands: the one file to read, and to change.
 
 Loads are multiples of the capacity that is measured before each run: DEEP answers a second that come in time. Every call
-has a deadline of 50 ms from the moment at which it was meant to be sent. Targets are shares and ratios within the run.
+has a deadline of 50 ms from the moment at which it was meant to be sent (in the short form of 14 answers of a lone caller, if
+that is more). Targets are shares and ratios within the run.
 """
 
 from __future__ import annotations

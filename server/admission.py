@@ -32,7 +32,8 @@ _HIGHEST_COST_S = 0.02
 _MEMORY_S = 1.0
 _FEW = 10.0
 _LAG_WEIGHT = 0.05
-_TOLERATED_S, _SATURATED_S = 0.008, 0.024
+_TOLERATED, _SATURATED = 2.0, 6.0
+_LONGEST_LAG_S = 0.05
 
 
 class Criticality(StrEnum):
@@ -120,9 +121,10 @@ class Admission:
         """How far there is too much to do, 0 to 1.
 
         The larger of two: the share of the calls of about the last second that found no room on the deep rung, and how late the event loop
-        was over the last tenth of a second, from 8 ms, which happens, to 24 ms, at which it does nothing but catch up.
+        was over the last tenth of a second, from twice what a DEEP answer costs, which happens, to six times that, at which it does
+        nothing but catch up.
         """
-        late = (self.lag_s - _TOLERATED_S) / (_SATURATED_S - _TOLERATED_S)
+        late = (self.lag_s / self.cost_s[Tier.DEEP] - _TOLERATED) / (_SATURATED - _TOLERATED)
         return max(self._refused / max(self._asked, _FEW), min(late, 1.0))
 
     def admit(self, criticality: Criticality, left_s: float, ceiling: Tier) -> Permit | None:
@@ -191,7 +193,7 @@ class Admission:
         What counts is the mean of about a tenth of a second: a burst passes by itself, a queue that stands does not (as in
         K. Nichols, V. Jacobson: "Controlling Queue Delay", ACM Queue 10.5, 2012).
         """
-        self.lag_s += _LAG_WEIGHT * (min(seconds, 2 * _SATURATED_S) - self.lag_s)
+        self.lag_s += _LAG_WEIGHT * (min(seconds, _LONGEST_LAG_S) - self.lag_s)
 
     def _count(self, permit: Permit, sign: int) -> None:
         if permit.cap is Tier.DEEP:

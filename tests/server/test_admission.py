@@ -149,7 +149,7 @@ def test_what_waits_for_the_event_loop_counts_for_everybody_behind_it() -> None:
     assert world.cap(0.5) is DEEP
 
 
-@pytest.mark.parametrize(("lag_s", "pressure"), [(0.008, 0.0), (0.012, 0.25), (0.016, 0.5), (0.024, 1.0), (1.0, 1.0)])
+@pytest.mark.parametrize(("lag_s", "pressure"), [(0.010, 0.0), (0.015, 0.25), (0.02, 0.5), (0.03, 1.0), (1.0, 1.0)])
 def test_an_event_loop_that_does_not_keep_up_is_pressure(lag_s: float, pressure: float) -> None:
     world = World()
     world.late(lag_s)
