@@ -101,7 +101,8 @@ async def test_a_quick_generator_that_is_slow_is_left_alone(server: ChaosServer,
     await callers.until(lambda: server.breaker("neighbours") == "open", 20, 10.0, "the breaker opens")
     after = await callers.run(RATE, form.seconds)
 
-    assert {call.dropped.get("neighbours") for call in after if call.tier == "DEEP"} == {"breaker_open"}
+    left_alone = [call.dropped.get("neighbours") == "breaker_open" for call in after if call.tier == "DEEP"]
+    assert sum(left_alone) >= 0.95 * len(left_alone)  # now and then one is let through to see
     assert percentile_ms(after, callers.bounds.percent) < 10.0
 
 
