@@ -32,7 +32,8 @@ format: setup
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/buf format -w protos
 
 test: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow and not spark and not faults_long"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not spark" --ignore tests/faults
+	$(BIN)/python -m pytest -m "not faults_long" tests/faults
 
 test-faults: setup
 	$(BIN)/python -m pytest tests/faults
