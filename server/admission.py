@@ -15,7 +15,7 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-from core.types import Tier
+from core.types import Reason, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,15 +71,19 @@ class Permit:
     Attributes:
         cap: the highest rung that the request may try.
 
+        why: the reason for no higher one: too little time even if nobody waited, or too much to do.
+
         in_flight: requests on the deep rung when it began, itself included.
 
         alone: it met nobody: what it takes is what an answer costs, not what waiting does.
     """
 
-    __slots__ = ("alone", "cap", "cost_s", "given_back", "in_flight", "since_s")
+    __slots__ = ("alone", "cap", "cost_s", "given_back", "in_flight", "since_s", "why")
 
-    def __init__(self, cap: Tier, cost_s: float, since_s: float, in_flight: int, *, alone: bool) -> None:
-        self.cap, self.cost_s, self.since_s, self.in_flight = cap, cost_s, since_s, in_flight
+    def __init__(
+        self, cap: Tier, cost_s: float, since_s: float, in_flight: int, *, alone: bool, why: Reason = Reason.OVERLOADED
+    ) -> None:
+        self.cap, self.cost_s, self.since_s, self.in_flight, self.why = cap, cost_s, since_s, in_flight, why
         self.alone, self.given_back = alone, False
 
 
@@ -157,7 +161,8 @@ class Admission:
         else:
             cap = Tier.POPULARITY
         alone = quick_wait_s + self._deep_backlog_s <= UNNOTICED_S
-        permit = Permit(cap, cost_s[cap], now_s, self.in_flight + 1, alone=alone)
+        why = Reason.OVERLOADED if spare_s > 0 else Reason.NO_TIME
+        permit = Permit(cap, cost_s[cap], now_s, self.in_flight + 1, alone=alone, why=why)
         self._count(permit, 1)
         return permit
 

@@ -176,7 +176,7 @@ class Edge:
 
     def _ascent(self, asked: Asked, permit: Permit, deadline: Deadline, ceiling: Tier) -> Ascent:
         """How high this call may climb, and why no higher."""
-        cap, why = permit.cap, Reason.OVERLOADED
+        cap, why = permit.cap, permit.why
         share = self._settings.exercise_share
         if share and cap is ceiling and asked.exercise and asked.criticality is Criticality.USER:
             turn = self._rng() / share

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from core.types import Tier
+from core.types import Reason, Tier
 from server.admission import DEEP_PATIENCE, QUICK_PATIENCE, UNNOTICED_S, Admission, Criticality, Permit
 
 USER, PREFETCH, BATCH = Criticality.USER, Criticality.PREFETCH, Criticality.BATCH
@@ -137,6 +137,17 @@ def test_a_queue_before_the_event_loop_keeps_calls_from_both_upper_rungs() -> No
         caps.append(world.cap(left_s))
 
     assert caps == [DEEP, DEEP, DEEP, CF, CF, POPULARITY, DEEP]
+
+
+def test_a_call_in_a_hurry_is_told_that_it_had_no_time_and_not_that_there_was_too_much_to_do() -> None:
+    world = World()
+    world.late(0.01)
+
+    assert [world.user(left_s=left_s).why for left_s in (-0.001, 0.004, 0.006)] == [
+        Reason.NO_TIME,
+        Reason.NO_TIME,
+        Reason.OVERLOADED,
+    ]
 
 
 def test_what_waits_for_the_event_loop_counts_for_everybody_behind_it() -> None:

@@ -227,7 +227,7 @@ def _is_mixed(counted: Tally) -> None:
     assert seen("tier", counted.requests) == {"POPULARITY", "CF", "DEEP", "NONE"}
     assert seen("source", counted.dropped) == {"user_store", "neighbours", "far"}
     reasons = {"not_configured", "not_asked", "no_history", "unknown_item", "store_failed", "no_time", "failed"}
-    reasons |= {"overloaded", "forced", "exercised"}
+    reasons |= {"forced", "exercised"}
     assert seen("reason", counted.skipped, counted.dropped) >= reasons
 
 
