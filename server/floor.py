@@ -47,9 +47,10 @@ class Floor:
             best = self._popularity.generate(query, limit)
             if is_sound(best, len(query.catalogue)):
                 return best
-            self._failed()
+            self._seldom.error(f"{self.name} does not keep to core.types.Candidates: a list in memory answers")
         except Exception:  # noqa: BLE001 - the last rung has an answer
-            self._failed()
+            self._seldom.exception(f"{self.name} failed: a list in memory answers")
+        self.failures += 1
         found: list[Rows] = []
         missing = limit
         for start in range(0, len(self._order), _BLOCK):
@@ -64,7 +65,3 @@ class Floor:
     def score_rows(self, rows: Rows) -> Scores:
         """See ``PopularityFloor.score_rows``."""
         return self._scores[rows]
-
-    def _failed(self) -> None:
-        self.failures += 1
-        self._seldom.exception(f"{self.name} failed: a list in memory answers")

@@ -51,6 +51,13 @@ def watch(
         "How late the event loop was at worst of late.",
         lambda: [(lag.worst_s, {})],
     )
+    gauge(
+        "terrace.shed",
+        "{call}",
+        "Calls refused under pressure.",
+        lambda: [(n, {"criticality": kind}) for kind, n in admission.shed.items()],
+        "counter",
+    )
     gauge("terrace.door.wait", "s", "How long calls wait before they are looked at.", lambda: [(door.wait_s, {})])
     gauge("terrace.work.free_slots", "{job}", "Jobs that the work pool still takes.", lambda: [(work.free_slots, {})])
     gauge("terrace.work.stuck", "{thread}", "Threads that do not come back.", lambda: [(work.stuck, {})])

@@ -260,6 +260,8 @@ async def test_the_parts_of_a_server_can_be_watched() -> None:
         assert observed.counts("terrace.deep.in_flight") == {labels(): 1}
         assert observed.counts("terrace.deep.limit") == {labels(): LEAST_DEEP * 2}
         assert observed.counts("terrace.pressure") == {labels(): 0}
+        admission.shed[Criticality.BATCH] = 3
+        assert observed.counts("terrace.shed")[labels(criticality="batch")] == 3
         assert observed.counts("terrace.loop.lag") == {labels(): 0.25}
         assert observed.counts("terrace.work.free_slots") == {labels(): 16}
         assert observed.counts("terrace.work.stuck") == {labels(): 0}

@@ -221,3 +221,20 @@ def test_with_every_generator_and_the_model_failing_at_once_there_is_a_full_list
     assert answer.dropped == failed
     wanted = (Reason.FAILED, Reason.NO_CANDIDATES) if history else (Reason.NO_HISTORY,) * 2
     assert (answer.skipped[Tier.CF], answer.skipped[Tier.DEEP]) == wanted
+
+
+class Lost(toy.ToyPopularity):
+    """Speaks of another catalogue."""
+
+    def generate(self, query: Query, limit: int) -> Candidates:
+        found = super().generate(query, limit)
+        return Candidates(self.name, found.rows + np.int32(toy.ITEMS), found.scores)
+
+
+def test_rows_of_another_catalogue_are_not_answered(served: Served) -> None:
+    pipeline = served.pipeline(bundle_of(Lost()))
+
+    answer = served.answer(pipeline, Request("ada", 8), Tier.POPULARITY)
+
+    assert answer.rows.tolist() == [59, 58, 57, 56, 54, 53, 52, 51]
+    assert answer.dropped == {"popularity": Reason.FAILED}
