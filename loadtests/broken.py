@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from server.embedded_store import EmbeddedStore
+from server.store.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from core.catalogue import Catalogue
 from core.manifest import BundleError, newest_bundle
 from loadtests.users import Users
 from offline.recipe import LIMITS
-from server.embedded_store import EmbeddedStore
 from server.loader import load_bundle
+from server.store.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

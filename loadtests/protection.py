@@ -15,17 +15,17 @@ import uvloop
 
 from core.types import Tier
 from loadtests.users import NAMESPACE, SEEN_TYPES
-from server.admission import Admission, Permit
-from server.edge import Context, Edge
-from server.exporters import exporters
-from server.fan_out import WorkPool
-from server.limiter import Vegas
+from server.edge.call_guard import Context, Edge
+from server.edge.servicer import Servicer
 from server.loader import load_bundle
-from server.pipeline import Pipeline
-from server.servicer import Servicer
+from server.overload.admission import Admission, Permit
+from server.overload.vegas import Vegas
+from server.rungs.pipeline import Pipeline
+from server.rungs.warm_up import warm_up
+from server.rungs.work_pool import WorkPool
 from server.settings import LEAST_DEEP, Settings
-from server.user_store import RedisUserStore
-from server.warm_up import warm_up
+from server.store.user_store import RedisUserStore
+from server.telemetry.exporters import exporters
 from terrace.v1 import recommendation_pb2 as pb
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from core.bundle import Bundle
     from loadtests.place import Place
-    from server.breaker import Breaker, Outcome
-    from server.telemetry import Call
-    from server.user_store import UserStore
+    from server.overload.breaker import Breaker, Outcome
+    from server.store.user_store import UserStore
+    from server.telemetry.recorder import Call
 
 TARGET = 0.05
 _TURN = 20

@@ -13,9 +13,9 @@ from candidate_gen.merge import merge
 from core.query import Request, build_query
 from loadtests.users import NAMESPACE, SEEN_TYPES
 from ranking.select import explain, select
-from server import checks
+from server.edge import checks
 from server.loader import load_bundle
-from server.user_store import RedisUserStore
+from server.store.user_store import RedisUserStore
 from terrace.v1 import recommendation_pb2 as pb
 
 if TYPE_CHECKING:

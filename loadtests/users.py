@@ -12,7 +12,7 @@ from core.events import item_hashes
 from core.query import Request, build_query
 from core.types import UserEvent, UserState
 from server.loader import load_bundle
-from server.user_store import RedisUserStore
+from server.store.user_store import RedisUserStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

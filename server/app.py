@@ -14,20 +14,20 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from core.manifest import BundleError
-from server.admission import Admission
-from server.edge import Edge
-from server.exporters import exporters
-from server.fan_out import WorkPool
-from server.front_door import FrontDoor
-from server.limiter import Vegas
+from server.edge.accept_queue import FrontDoor
+from server.edge.call_guard import Edge
+from server.edge.servicer import SERVICE, Servicer
+from server.gauges import watch
 from server.loader import load_bundle
-from server.loop_lag import LoopLag
-from server.pipeline import Pipeline
-from server.servicer import SERVICE, Servicer
+from server.overload.admission import Admission
+from server.overload.loop_lag import LoopLag
+from server.overload.vegas import Vegas
+from server.rungs.pipeline import Pipeline
+from server.rungs.warm_up import warm_up
+from server.rungs.work_pool import WorkPool
 from server.settings import LEAST_DEEP
-from server.user_store import MemoryUserStore, RedisUserStore
-from server.warm_up import warm_up
-from server.watched import watch
+from server.store.user_store import MemoryUserStore, RedisUserStore
+from server.telemetry.exporters import exporters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from core.bundle import Bundle
     from server.settings import Settings
-    from server.user_store import UserStore
+    from server.store.user_store import UserStore
 
 EXIT_BUNDLE = 2
 MAX_MESSAGE_BYTES = 256 * 1024

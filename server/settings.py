@@ -36,7 +36,7 @@ class Settings:
 
         port: 0 takes a free one.
 
-        store_url: of the user store, see ``server.redis_url``; None keeps users in memory.
+        store_url: of the user store, see ``server.store.url``; None keeps users in memory.
 
         namespace: separates deployments that share one store.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from server.embedded_store import EmbeddedStore
+from server.store.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -250,7 +250,7 @@ def ingest(url: str, made: Builder, told: Progress) -> None:
 
 def store(folder: Path) -> Any:
     """An embedded Valkey on that folder."""
-    from server.embedded_store import EmbeddedStore
+    from server.store.embedded import EmbeddedStore
 
     return EmbeddedStore(folder)
 

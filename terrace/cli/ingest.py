@@ -37,7 +37,7 @@ def ingest(
     The embedded store must not be in use by a running server at the same time.
     """
     from offline.log import EventLog
-    from server.embedded_store import EmbeddedStore
+    from server.store.embedded import EmbeddedStore
 
     with ExitStack() as stack:
         told = stack.enter_context(bars())
@@ -52,7 +52,7 @@ def ingest(
 
 async def fill(url: str, namespace: str, read: Dataset, log: EventLog, told: Progress) -> int:
     """Write the newest events of every user; returns how many."""
-    from server.user_store import RedisUserStore
+    from server.store.user_store import RedisUserStore
 
     store = RedisUserStore(url, namespace, read.seen_types, connect_timeout_s=2.0)
     stored = 0

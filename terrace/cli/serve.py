@@ -61,8 +61,8 @@ def serve(
     Stops cleanly on Ctrl-C and SIGTERM: calls in flight are finished first.
     """
     from server.app import run
-    from server.embedded_store import EmbeddedStore, StoreError
     from server.settings import Settings
+    from server.store.embedded import EmbeddedStore, StoreError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     folder = bundle or newest_bundle(bundles)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from core.query import Request
 from core.types import Tier, UserState
-from server.deadline import Deadline
-from server.fan_out import WorkPool
-from server.ladder import Ascent
 from server.loader import load_bundle
-from server.pipeline import Pipeline
+from server.rungs.deadline import Deadline
+from server.rungs.ladder import Ascent
+from server.rungs.pipeline import Pipeline
+from server.rungs.warm_up import record_golden, warm_up
+from server.rungs.work_pool import WorkPool
 from server.settings import Settings
-from server.user_store import MemoryUserStore
-from server.warm_up import record_golden, warm_up
+from server.store.user_store import MemoryUserStore
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,10 +9,10 @@ import pytest
 
 from core.events import item_hash, item_hashes
 from core.types import UserEvent, UserState
-from server.user_store import MAX_EVENTS, MAX_SEEN
+from server.store.user_store import MAX_EVENTS, MAX_SEEN
 
 if TYPE_CHECKING:
-    from server.user_store import UserStore
+    from server.store.user_store import UserStore
 
 SEEN_TYPES = ("purchase",)
 

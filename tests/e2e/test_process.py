@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.app import EXIT_BUNDLE, MAX_MESSAGE_BYTES, run
 from server.settings import Settings
-from server.user_store import RedisUserStore
+from server.store.user_store import RedisUserStore
 from terrace.client import AsyncClient, Client, Event, Tier
 from tests.server import toy
 

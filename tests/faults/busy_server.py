@@ -23,7 +23,7 @@ from core.catalogue import Catalogue
 from core.types import Stopped, UserEvent
 from server import app
 from server.settings import Settings
-from server.user_store import RedisUserStore
+from server.store.user_store import RedisUserStore
 from tests.faults.chaos_server import Chaos, _listen, _say
 from tests.server import toy
 

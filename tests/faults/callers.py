@@ -18,7 +18,7 @@ import grpc
 import numpy as np
 import uvloop
 
-from server.servicer import SERVICE
+from server.edge.servicer import SERVICE
 from terrace.v1 import recommendation_pb2 as pb
 from tests.faults.busy_server import EACH, ITEMS, item
 

@@ -27,7 +27,7 @@ import numpy as np
 from core.types import Candidates, Stopped
 from ranking.onnx_scorer import OnnxScorer
 from server import app
-from server.breaker import State
+from server.overload.breaker import State
 from server.settings import Settings
 from tests.server import toy
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from core.bundle import Bundle
     from core.types import Pool, Query, Rows, Scores, StopSignal, UserState
-    from server.breaker import Breaker
+    from server.overload.breaker import Breaker
 
 _ENDLESS = 1e12
 _LONGEST_S = 30.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from server.user_store import RedisUserStore
+from server.store.user_store import RedisUserStore
 from tests.faults.chaos import ROOT, Callers, ChaosServer
 from tests.faults.chaos_model import write_model
 from tests.faults.chaos_world import USERS, events, world

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import grpc
 
-from server.servicer import SERVICE, Servicer
+from server.edge.servicer import SERVICE, Servicer
 from tests.faults.fuzzer import KINDS
 
 if TYPE_CHECKING:

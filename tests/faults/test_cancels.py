@@ -15,8 +15,8 @@ import grpc
 import pytest
 
 from loadtests.processes import Child, memory_mb
-from server.servicer import SERVICE
-from server.user_store import RedisUserStore
+from server.edge.servicer import SERVICE
+from server.store.user_store import RedisUserStore
 from terrace.v1 import recommendation_pb2 as pb
 from tests.faults.busy_server import USERS, events, owned
 from tests.faults.fault_proxy import Mode, ProxyThread, Toxic

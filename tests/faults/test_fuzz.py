@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadtests.processes import Child, memory_mb
-from server.breaker import State
-from server.servicer import SERVICE
+from server.edge.servicer import SERVICE
+from server.overload.breaker import State
 from server.settings import Settings
 from terrace.v1 import recommendation_pb2 as pb
 from tests.faults.figures import note

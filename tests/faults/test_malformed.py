@@ -12,9 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health
 
 from server.app import MAX_MESSAGE_BYTES, _listen
-from server.breaker import State
-from server.front_door import FrontDoor
-from server.servicer import SERVICE, Servicer
+from server.edge.accept_queue import FrontDoor
+from server.edge.servicer import SERVICE, Servicer
+from server.overload.breaker import State
 from server.settings import Settings
 from terrace.v1 import recommendation_pb2 as pb
 from tests.faults.fuzzer import KINDS, MARKER, good, nested_groups, nested_messages

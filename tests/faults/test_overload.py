@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from server.servicer import SERVICE
+from server.edge.servicer import SERVICE
 from terrace.v1 import recommendation_pb2 as pb
 from tests.faults.callers import OK, RETRIES, SHED, Phase
 from tests.faults.figures import note

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.types import Reason, UserEvent
-from server.redis_links import DRAIN_S
-from server.user_store import RedisUserStore
+from server.store.connections import DRAIN_S
+from server.store.user_store import RedisUserStore
 from tests.contracts.store_contract import SEEN_TYPES, event
 from tests.faults.fault_proxy import (
     BLACK_HOLE,
@@ -30,7 +30,7 @@ from tests.faults.fault_proxy import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from server.redis_links import Miss
+    from server.store.connections import Miss
 
 CAP = 8
 TIMEOUT_S = 0.05

@@ -11,7 +11,7 @@ import pytest
 from redis.crc import key_slot
 
 from core.types import Reason
-from server.user_store import RedisUserStore
+from server.store.user_store import RedisUserStore
 from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
 from tests.faults.valkeys import SERVICE, cluster, sentinel_set_up
 

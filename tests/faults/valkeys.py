@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from server.embedded_store import _binary
+from server.store.embedded import _binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

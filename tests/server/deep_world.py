@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from core.query import Request
 from core.types import Reason
-from server.breaker import Breaker, Outcome, State
-from server.deadline import Deadline
-from server.deep import SCORER
-from server.ladder import Ascent
-from server.pipeline import Pipeline
+from server.overload.breaker import Breaker, Outcome, State
+from server.rungs.deadline import Deadline
+from server.rungs.deep_rung import SCORER
+from server.rungs.ladder import Ascent
+from server.rungs.pipeline import Pipeline
 from server.settings import Settings
-from server.user_store import MemoryUserStore
+from server.store.user_store import MemoryUserStore
 from tests.server import toy
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from core.bundle import Bundle
     from core.types import Recommendation, Scores, StopSignal
-    from server.breaker import Rule
+    from server.overload.breaker import Rule
     from tests.server.virtual import VirtualLoop, VirtualPool
 
 REQUEST = Request("ada", 8, recent_events=toy.HISTORY)

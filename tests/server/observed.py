@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from core.types import Reason, Tier
-from server.telemetry import NO_TIER, Telemetry
+from server.telemetry.recorder import NO_TIER, Telemetry
 from terrace.v1 import recommendation_pb2 as pb
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import NumberDataPoint
     from opentelemetry.sdk.trace.sampling import Sampler
 
-    from server.telemetry import Call
+    from server.telemetry.recorder import Call
 
 Labels = frozenset[tuple[str, str]]
 

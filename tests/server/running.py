@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from server.admission import Admission
-from server.edge import Edge
-from server.fan_out import WorkPool
-from server.limiter import Vegas
-from server.pipeline import Pipeline
-from server.servicer import Servicer
+from server.edge.call_guard import Edge
+from server.edge.servicer import Servicer
+from server.overload.admission import Admission
+from server.overload.vegas import Vegas
+from server.rungs.pipeline import Pipeline
+from server.rungs.work_pool import WorkPool
 from server.settings import LEAST_DEEP, Settings
-from server.user_store import MemoryUserStore
+from server.store.user_store import MemoryUserStore
 from tests.server import toy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from core.bundle import Bundle
-    from server.telemetry import Call
-    from server.user_store import UserStore
+    from server.store.user_store import UserStore
+    from server.telemetry.recorder import Call
 
 
 @dataclass

@@ -15,14 +15,14 @@ from core.manifest import BundleError, digest, read_manifest, write_manifest
 from core.query import Request
 from core.types import Tier, UserState
 from ranking.cf_scorer import CfParams, CfScorer, SourceTerm
-from server.deadline import Deadline
-from server.fan_out import WorkPool
-from server.ladder import Ascent
 from server.loader import load_bundle
-from server.pipeline import Pipeline
+from server.rungs.deadline import Deadline
+from server.rungs.ladder import Ascent
+from server.rungs.pipeline import Pipeline
+from server.rungs.warm_up import record_golden, warm_up
+from server.rungs.work_pool import WorkPool
 from server.settings import Settings
-from server.user_store import MemoryUserStore
-from server.warm_up import record_golden, warm_up
+from server.store.user_store import MemoryUserStore
 from tests.server import toy
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.types import Stopped
-from server.fan_out import WorkPool
+from server.rungs.work_pool import WorkPool
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

@@ -1,0 +1,1 @@
+"""What speaks gRPC: calls, messages, statuses."""

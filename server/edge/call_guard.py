@@ -1,0 +1,213 @@
+"""The gRPC edge of every call: what it may cost, what it is refused with, what is said of it afterwards.
+
+The one place that decides on statuses. No text of an exception leaves the process, and no value of a request comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import grpc
+
+from core.types import Reason, Tier
+from server.edge.checks import InvalidRequestError
+from server.overload.admission import Criticality
+from server.rungs.deadline import Deadline
+from server.rungs.ladder import Ascent
+from server.telemetry.recorder import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from core.types import Recommendation
+    from server.overload.admission import Admission, Permit
+    from server.rungs.pipeline import Pipeline
+    from server.settings import Settings
+
+CRITICALITY, EXERCISE, TIER = "terrace-criticality", "terrace-exercise", "terrace-tier"
+_TRACE = "traceparent"
+_LOWER = {Tier.DEEP: (Tier.POPULARITY, Tier.CF), Tier.CF: (Tier.POPULARITY,)}
+"""Rungs that a share of the calls of a kind is answered from on purpose."""
+_FORCED = {tier.name: tier for tier in Tier}
+_NEVER_AGAIN = (("grpc-retry-pushback-ms", "-1"),)
+
+_log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class RefusedError(Exception):
+    """A call that is not answered; the message is for the caller."""
+
+    def __init__(self, code: grpc.StatusCode, text: str, trailing: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(text)
+        self.code, self.trailing = code, trailing
+
+
+class Asked(NamedTuple):
+    """What the metadata of a call say."""
+
+    criticality: Criticality = Criticality.USER
+    exercise: bool = True
+    tier: Tier = Tier.DEEP
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a method found, and its message in bytes."""
+
+    answer: Recommendation
+    message: bytes
+
+
+_NOTHING = Asked()
+
+
+class Edge:
+    """Admits calls, gives each its budget, turns outcomes into statuses; belongs to one event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        admission: Admission,
+        record: Callable[[Call], None],
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        """Answer UNAVAILABLE until ``pipeline`` is set.
+
+        Args:
+            settings: budgets and the share of calls that exercise lower rungs.
+            admission: decides how high a call may climb.
+            record: told of every call after its answer.
+            rng: uniform in [0, 1).
+        """
+        self.pipeline: Pipeline | None = None
+        self._settings = settings
+        self._admission = admission
+        self._record = record
+        self._rng = rng
+        self._reserve_s = settings.reserve_ms / 1000
+
+    def guard(
+        self,
+        name: str,
+        ceiling: Tier,
+        method: Callable[[Pipeline, bytes, Ascent, str], Awaitable[Answered]],
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        """A method as gRPC calls it.
+
+        Args:
+            name: of the method.
+            ceiling: the highest rung that it may reach.
+            method: from a request's bytes to its answer; gets the record of the climb and the answer's name.
+        """
+
+        async def call(raw: bytes, context: Context) -> bytes:
+            started_ns, recommendation_id = time.time_ns(), uuid.uuid4().hex
+            asked, permit, answered = _NOTHING, None, None
+            deadline = self._deadline(context)
+            left_s = deadline.left_s()
+            refused: RefusedError | None = None
+            status = grpc.StatusCode.CANCELLED
+            try:
+                asked = read_metadata(context.invocation_metadata())
+                pipeline = self._ready()
+                permit = self._admit(asked.criticality, left_s, ceiling)
+                ascent = self._ascent(asked, permit, deadline, ceiling)
+                answered = await method(pipeline, raw, ascent, recommendation_id)
+                status = grpc.StatusCode.OK
+            except RefusedError as refusal:
+                refused = refusal
+            except InvalidRequestError as refusal:
+                refused = RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(refusal))
+            except Exception:  # noqa: BLE001 - its text must not reach the caller
+                _log.exception("recommendation %s failed", recommendation_id)
+                text = f"internal error; recommendation_id {recommendation_id}"
+                refused = RefusedError(grpc.StatusCode.INTERNAL, text)
+            finally:
+                answer = answered.answer if answered else None
+                if permit is not None:
+                    late = answer is not None and answer.skipped.get(Tier.DEEP) is Reason.LATE
+                    self._admission.give_back(permit, answer.tier if answer else None, overran=late)
+                said = Call(
+                    method=name,
+                    criticality=asked.criticality,
+                    status=(refused.code if refused else status).name,
+                    started_ns=started_ns,
+                    duration_s=(time.time_ns() - started_ns) / 1e9,
+                    recommendation_id=recommendation_id,
+                    deadline_ms=left_s * 1e3,
+                    answer=answer,
+                    parent=asked.trace,
+                )
+                asyncio.get_running_loop().call_soon(self._record, said)  # once the answer is on its way
+            if answered is None:
+                assert refused is not None  # noqa: S101 - for the type checker: no answer, no cancellation, so refused
+                await context.abort(refused.code, str(refused), refused.trailing)
+            return answered.message
+
+        return call
+
+    def _ready(self) -> Pipeline:
+        if self.pipeline is None:
+            raise RefusedError(grpc.StatusCode.UNAVAILABLE, "not serving; try another server")
+        return self.pipeline
+
+    def _deadline(self, context: Context) -> Deadline:
+        left_s = context.time_remaining()
+        longest_s = self._settings.max_request_ms / 1000
+        return Deadline.after(min(self._settings.default_deadline_ms / 1000 if left_s is None else left_s, longest_s))
+
+    def _admit(self, criticality: Criticality, left_s: float, ceiling: Tier) -> Permit:
+        if left_s <= 0:
+            raise RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline had passed on arrival")
+        permit = self._admission.admit(criticality, left_s - self._reserve_s, ceiling)
+        if permit is None:
+            text = f"overloaded: {criticality} calls are shed for now, do not retry"
+            raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, _NEVER_AGAIN)
+        return permit
+
+    def _ascent(self, asked: Asked, permit: Permit, deadline: Deadline, ceiling: Tier) -> Ascent:
+        """How high this call may climb, and why no higher."""
+        cap, why = permit.cap, permit.why
+        share = self._settings.exercise_share
+        if share and cap is ceiling and asked.exercise and asked.criticality is Criticality.USER:
+            turn = self._rng() / share
+            if turn < len(_LOWER[ceiling]):
+                cap, why = _LOWER[ceiling][int(turn)], Reason.EXERCISED
+        if asked.tier < cap:
+            cap, why = asked.tier, Reason.FORCED
+        return Ascent(deadline, ceiling, cap, why, slack_s=2 * self._admission.lag_s)
+
+
+def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Asked:
+    """What the caller says beside the request.
+
+    Raises:
+        InvalidRequestError: a key of ours has a value that it cannot have.
+    """
+    found = {key: value for key, value in metadata or () if key in _KEYS}
+    if not found:
+        return _NOTHING
+    criticality, exercise = found.get(CRITICALITY, Criticality.USER), found.get(EXERCISE, "on")
+    tier, trace = found.get(TIER, Tier.DEEP.name), found.get(_TRACE, "")
+    if criticality not in _CRITICALITIES:
+        raise InvalidRequestError(f"{CRITICALITY}: one of {', '.join(Criticality)}")
+    if exercise not in {"on", "off"}:
+        raise InvalidRequestError(f"{EXERCISE}: on or off")
+    if tier not in _FORCED:
+        raise InvalidRequestError(f"{TIER}: one of {', '.join(_FORCED)}")
+    return Asked(
+        Criticality(criticality), exercise == "on", _FORCED[str(tier)], trace if isinstance(trace, str) else ""
+    )
+
+
+_KEYS = frozenset((CRITICALITY, EXERCISE, TIER, _TRACE))
+_CRITICALITIES = frozenset(Criticality)

@@ -1,0 +1,93 @@
+"""What the parts of a server tell of themselves, on gauges and counters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from server.overload.breaker import State
+from server.store.user_store import RedisUserStore
+
+if TYPE_CHECKING:
+    from server.edge.accept_queue import FrontDoor
+    from server.overload.admission import Admission
+    from server.overload.loop_lag import LoopLag
+    from server.rungs.pipeline import Pipeline
+    from server.rungs.work_pool import WorkPool
+    from server.store.user_store import UserStore
+    from server.telemetry.recorder import Telemetry
+
+_LEVEL = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
+
+
+def watch(
+    telemetry: Telemetry,
+    *,
+    admission: Admission,
+    pipeline: Pipeline,
+    work: WorkPool,
+    store: UserStore,
+    lag: LoopLag,
+    door: FrontDoor,
+) -> None:
+    """Let telemetry read what the parts keep, whenever it collects."""
+    gauge = telemetry.watch
+    breakers, deep = pipeline.breakers.values(), pipeline.deep
+    gauge(
+        "terrace.deep.in_flight",
+        "{request}",
+        "Requests that may reach the deep rung.",
+        lambda: [(admission.in_flight, {})],
+    )
+    gauge("terrace.deep.limit", "{request}", "How many there may be.", lambda: [(admission.limiter.limit, {})])
+    gauge(
+        "terrace.pressure",
+        "1",
+        "Share of calls that found no room on the deep rung.",
+        lambda: [(admission.pressure, {})],
+    )
+    gauge(
+        "terrace.loop.lag",
+        "s",
+        "How late the event loop was at worst of late.",
+        lambda: [(lag.worst_s, {})],
+    )
+    gauge(
+        "terrace.shed",
+        "{call}",
+        "Calls refused under pressure.",
+        lambda: [(n, {"criticality": kind}) for kind, n in admission.shed.items()],
+        "counter",
+    )
+    gauge("terrace.door.wait", "s", "How long calls wait before they are looked at.", lambda: [(door.wait_s, {})])
+    gauge("terrace.work.free_slots", "{job}", "Jobs that the work pool still takes.", lambda: [(work.free_slots, {})])
+    gauge("terrace.work.stuck", "{thread}", "Threads that do not come back.", lambda: [(work.stuck, {})])
+    gauge(
+        "terrace.breaker.state",
+        "1",
+        "0 closed, 1 half-open, 2 open.",
+        lambda: [(_LEVEL[b.state], {"dependency": b.name}) for b in breakers],
+    )
+    gauge(
+        "terrace.breaker.transitions",
+        "{transition}",
+        "How often a breaker entered a state.",
+        lambda: [(n, {"dependency": b.name, "state": state}) for b in breakers for state, n in b.transitions.items()],
+        "counter",
+    )
+    if deep is not None:
+        gauge(
+            "terrace.scorer.row_cost",
+            "s",
+            "What the model takes for one row now.",
+            lambda: [(deep.cost.row_s * deep.cost.slowdown, {})],
+        )
+    if not isinstance(store, RedisUserStore):
+        return
+    gauge("terrace.store.in_use", "{connection}", "Connections to the user store in use.", lambda: [(store.in_use, {})])
+    gauge(
+        "terrace.store.misses",
+        "{read}",
+        "Reads of the user store that found nothing because something was wrong, by what.",
+        lambda: [(n, {"kind": kind}) for kind, n in store.misses.items()],
+        "counter",
+    )

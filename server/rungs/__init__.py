@@ -1,0 +1,1 @@
+"""One request from query to answer: the pipeline and the rungs of the ladder."""

@@ -1,0 +1,260 @@
+"""One request: from what is asked and what is known of the user to the best answer in time.
+
+Owns the order of the rungs. Knows neither gRPC nor protobuf nor Redis; generators and scorers know no time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from candidate_gen.merge import merge
+from core.query import Request, build_query
+from core.types import NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
+from ranking.select import by_popularity, explain, select
+from server.overload.breaker import Breaker, Outcome, Rule
+from server.rungs.deep_rung import SCORER, DeepRung
+from server.rungs.floor import Floor
+from server.telemetry.rate_limited_log import Seldom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from core.bundle import Bundle
+    from core.types import Candidates, Pool, Query, Scorer, Scores
+    from server.rungs.ladder import Ascent
+    from server.rungs.work_pool import WorkPool
+    from server.settings import Settings
+    from server.store.user_store import UserStore
+
+USER_STORE = "user_store"
+"""Name of the store among the breakers, and among what an answer was made without."""
+NOBODY = UserState()
+_STORE_RULE = Rule(longest_open_s=3.5)
+_QUICK_RULE = Rule(slow_s=0.02, longest_open_s=28.0)
+_SLOW_RULE = Rule(longest_open_s=28.0)  # with its jitter and the probes: back at most 35 s after it is whole
+_LONGEST_RESERVE_S = 0.05
+_FAIR_S, _LATE_LOOP_S = 0.005, 0.002
+_log = logging.getLogger(__name__)
+
+
+class Pipeline:
+    """Answers requests from one bundle; belongs to one event loop.
+
+    Attributes:
+        breakers: of the user store, every generator and the model, by name.
+
+        deep: the deep rung; None where the bundle has no model.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        store: UserStore,
+        work: WorkPool,
+        settings: Settings,
+        *,
+        now_s: Callable[[], float] = time.time,
+        breaker: Callable[[str, Rule], Breaker] = Breaker,
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            bundle: what to answer from.
+            store: what is known of users.
+            work: threads for slow generators and the model.
+            settings: shares of the budget.
+            now_s: wall clock, seconds since the epoch: how old an event is.
+            breaker: makes the breaker of a name.
+        """
+        self.bundle = bundle
+        self.floor = Floor(bundle)
+        rules = {USER_STORE: _STORE_RULE, SCORER: _SLOW_RULE}
+        rules |= {g.name: _QUICK_RULE if g.inline else _SLOW_RULE for g in bundle.generators}
+        self.breakers: Mapping[str, Breaker] = {name: breaker(name, rule) for name, rule in rules.items()}
+        self.deep = None
+        if bundle.scorer is not None:
+            self.deep = DeepRung(bundle, bundle.scorer, work, settings, self.breakers)
+        self._store = store
+        self._seldom = Seldom(_log)
+        self._store_breaker = self.breakers[USER_STORE]
+        self._now_s = now_s
+        self._settings = settings
+        self._floor_s = settings.floor_ms / 1000
+        self._reserve_s = settings.reserve_ms / 1000
+        self._sources = tuple(g.name for g in bundle.generators)
+        self._quick = tuple((g, bundle.limits[g.name], self.breakers[g.name]) for g in bundle.generators if g.inline)
+        self._personal = np.array([name != self.floor.name for name in self._sources], np.bool_)
+
+    async def recommend(self, request: Request, ascent: Ascent) -> Recommendation:
+        """Items for a user."""
+        return await self.answer(request, await self._read_user(request.user_id, ascent), ascent)
+
+    async def rank(self, item_ids: tuple[str, ...], request: Request, ascent: Ascent) -> Recommendation:
+        """Those of ``item_ids`` (unique) that the catalogue has, in the user's order."""
+        user = await self._read_user(request.user_id, ascent)
+        return await self.answer(request, user, ascent, restrict=item_ids)
+
+    async def similar(self, item_id: str, request: Request, ascent: Ascent) -> Recommendation:
+        """Items that go with an item, never the item itself: the CF answer to a history of that one item."""
+        now_s = self._now_s()
+        row = self.bundle.catalogue.row_of.get(item_id)
+        if row is None:
+            ascent.missing = Reason.UNKNOWN_ITEM
+        event = UserEvent(item_id, "", now_s)
+        query = build_query(self.bundle, replace(request, recent_events=(event,), allow_repeats=True), NOBODY, now_s)
+        if row is not None:
+            query = replace(query, exclude=np.append(query.exclude, np.int32(row)))
+        return await self._climb(query, ascent, self.bundle.similar)
+
+    async def answer(
+        self,
+        request: Request,
+        user: UserState,
+        ascent: Ascent,
+        *,
+        now_s: float | None = None,
+        restrict: tuple[str, ...] | None = None,
+    ) -> Recommendation:
+        """The answer for a user of whom ``user`` is known; ``recommend`` without the store.
+
+        Args:
+            request: what is asked.
+            user: what is known of the user.
+            ascent: budget and highest rung.
+            now_s: the moment of asking, seconds since the epoch; now when not given.
+            restrict: only these items, for ``rank``.
+        """
+        ascent.missing = user.missing
+        query = build_query(self.bundle, request, user, self._now_s() if now_s is None else now_s, restrict=restrict)
+        return await self._climb(query, ascent, self.bundle.prior)
+
+    async def _read_user(self, user_id: str, ascent: Ascent) -> UserState:
+        """What the store knows; not asked by a call that stays on the floor, nor while its breaker is open."""
+        if ascent.cap < Tier.CF:
+            return NOBODY
+        permit = self._store_breaker.permit()
+        if not permit:
+            user = UserState(missing=Reason.BREAKER_OPEN)
+        else:
+            outcome, deadline, settings = Outcome.NEUTRAL, ascent.deadline, self._settings
+            try:
+                begun_s = deadline.now_s()
+                limit_s = min(deadline.share(settings.store_share), settings.store_timeout_ms / 1000)
+                user = await self._store.read(user_id, limit_s)
+                # No time to answer, or an event loop that was late itself, is no failure of the store.
+                fair = limit_s >= _FAIR_S and deadline.now_s() - begun_s <= limit_s + _LATE_LOOP_S
+                if user.missing is None:
+                    outcome = Outcome.SUCCESS
+                elif fair or user.missing is not Reason.STORE_LATE:
+                    outcome = Outcome.FAILURE
+            finally:  # a caller who went away says nothing of the store
+                self._store_breaker.ended(permit, outcome)
+        if user.missing is not None:
+            ascent.dropped[USER_STORE] = user.missing
+        ascent.ended("store")
+        return user
+
+    async def _climb(self, query: Query, ascent: Ascent, prior: Scorer) -> Recommendation:
+        """Have the lower rungs' candidates in hand, try the deep rung, answer from the highest one reached."""
+        quick = self._propose(query, ascent)
+        ascent.ended("propose")
+        deep = await self._deep(query, quick, ascent)
+        if isinstance(deep, tuple):
+            return self._finish(Tier.DEEP, query, *deep, ascent)
+        ascent.reasons[Tier.DEEP] = deep
+        pool = self._cf(query, quick, ascent, prior)
+        if not isinstance(pool, Reason):
+            return self._finish(Tier.CF, query, pool, pool.prior, ascent)
+        ascent.reasons[Tier.CF] = pool
+        return self._finish(Tier.POPULARITY, query, None, NO_SCORES, ascent)
+
+    def _propose(self, query: Query, ascent: Ascent) -> list[Candidates]:
+        """What the quick generators propose; nothing for a user without history, who gets popularity."""
+        found: list[Candidates] = []
+        if not len(query.history) or ascent.cap < Tier.CF:
+            return found
+        if ascent.deadline.left_s() < self._floor_s:
+            ascent.reasons[Tier.CF] = Reason.NO_TIME
+            return found
+        now_s = ascent.deadline.now_s
+        for generator, limit, breaker in self._quick:
+            permit = breaker.permit()
+            if not permit:
+                ascent.dropped[generator.name] = Reason.BREAKER_OPEN
+                continue
+            begun_s, outcome = now_s(), Outcome.FAILURE
+            try:
+                found.append(generator.generate(query, limit))
+                outcome = Outcome.SUCCESS
+            except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
+                self._seldom.exception(f"generator {generator.name} failed")
+                ascent.dropped[generator.name] = Reason.FAILED
+            breaker.ended(permit, outcome, now_s() - begun_s)
+        return found
+
+    async def _deep(self, query: Query, quick: list[Candidates], ascent: Ascent) -> tuple[Pool, Scores] | Reason:
+        """The deep rung's pool and scores, or why there are none."""
+        if self.deep is None:
+            return Reason.NOT_CONFIGURED
+        if untried := ascent.not_tried(Tier.DEEP):
+            return untried
+        if not len(query.history):
+            return ascent.missing or Reason.NO_HISTORY
+        share_s = min(ascent.deadline.share(self._settings.reserve_share), _LONGEST_RESERVE_S)
+        deadline = ascent.deadline.sooner(max(self._reserve_s, share_s) + ascent.slack_s)
+        if deadline.left_s() <= 0:
+            return Reason.NO_TIME
+        return await self.deep.climb(query, quick, ascent, deadline)
+
+    def _cf(self, query: Query, quick: list[Candidates], ascent: Ascent, prior: Scorer) -> Pool | Reason:
+        """The pool in the order of the prior, or why there is none worth answering."""
+        if untried := ascent.not_tried(Tier.CF):
+            return untried
+        if not len(query.history):
+            return ascent.missing or Reason.NO_HISTORY
+        if not quick:
+            return ascent.reasons.get(Tier.CF) or (Reason.FAILED if self._quick else Reason.NO_CANDIDATES)
+        try:
+            pool = merge(quick, query, self._sources, prior, partial(self._leave_out, ascent))
+        except Exception:  # noqa: BLE001 - whatever it is, popularity answers
+            self._seldom.exception("the CF rung failed")
+            return Reason.FAILED
+        ascent.ended("merge")
+        if not np.isfinite(pool.prior).all():
+            return Reason.INVALID_SCORES
+        personal = ~np.isnan(pool.source_scores[:, self._personal])
+        return pool if personal.any() else Reason.NO_CANDIDATES
+
+    def _finish(self, tier: Tier, query: Query, pool: Pool | None, scores: Scores, ascent: Ascent) -> Recommendation:
+        """The answer of a rung: the one place where recommendations are made."""
+        floor = self.floor
+        failures = floor.failures
+        chosen = by_popularity(query, floor) if pool is None else select(query, pool, scores, floor)
+        if floor.failures > failures:
+            ascent.dropped[floor.name] = Reason.FAILED
+        explained_by = explain(query, chosen.rows, self.bundle.item_vectors)
+        ascent.ended("select")
+        return Recommendation(
+            rows=chosen.rows,
+            scores=chosen.scores,
+            proposed=chosen.proposed,
+            sources=self._sources,
+            explained_by=explained_by,
+            tier=tier,
+            skipped=ascent.skipped(tier),
+            dropped=ascent.dropped,
+            bundle_version=self.bundle.version,
+            scored_rows=len(chosen.rows) if pool is None else len(scores),
+            pool_rows=len(chosen.rows) if pool is None else len(pool),
+            stage_ms=ascent.stage_ms,
+        )
+
+    def _leave_out(self, ascent: Ascent, name: str) -> None:
+        self._seldom.exception(f"generator {name} does not keep to core.types.Candidates")
+        ascent.dropped[name] = Reason.FAILED

@@ -1,0 +1,1 @@
+"""What is known of users, in Redis, Valkey or memory."""

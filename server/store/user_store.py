@@ -1,0 +1,269 @@
+"""What is known of users, behind one Protocol: in Redis (or Valkey) or in memory.
+
+A read never raises and never waits longer than it is told: a store that is late or broken makes the
+answer poorer, not late. Formats of the values: ``core.events``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from hiredis import pack_command
+
+from core.events import (
+    SEEN_BYTES,
+    UnreadableError,
+    decode_events,
+    decode_seen,
+    encode_event,
+    encode_seen,
+    item_hashes,
+    user_hash,
+)
+from core.query import MAX_HISTORY
+from core.types import NO_HASHES, Reason, UserEvent, UserState
+from server.store.connections import MISSES, Links, Miss, MissError
+from server.store.topology import topology_of
+from server.store.url import StoreUrl, close_client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from redis.asyncio import Redis, RedisCluster
+
+MAX_EVENTS = MAX_HISTORY
+"""Events kept of one user: as many as a query looks at."""
+MAX_SEEN = 4_000
+"""Seen items remembered of one user."""
+TTL_S = 180 * 24 * 3600
+"""How long a user who does nothing is remembered."""
+TELL_EVERY_S = 10.0
+"""Failed reads are counted and said in the log this often at most."""
+WRITE_TIMEOUT_S = 5.0
+"""Longest wait for one answer to a write. Nobody's page waits for it."""
+_USERS_PER_BATCH = 200
+_LATE: frozenset[Miss] = frozenset({"late", "busy"})
+_APPEND = """
+local events, seen, max_events, max_seen, ttl = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
+redis.call('LPUSH', events, unpack(ARGV, 5))
+redis.call('LTRIM', events, 0, max_events - 1)
+redis.call('EXPIRE', events, ttl)
+if #ARGV[4] > 0 then
+  if redis.call('APPEND', seen, ARGV[4]) > tonumber(max_seen) then
+    redis.call('SET', seen, redis.call('GETRANGE', seen, -max_seen, -1))
+  end
+  redis.call('EXPIRE', seen, ttl)
+end
+"""
+"""Adds events and seen items and drops the oldest beyond a length, in one step: two writers lose nothing."""
+_log = logging.getLogger(__name__)
+
+
+class UserStore(Protocol):
+    """Recent events of users and what they have seen."""
+
+    async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:
+        """The user's newest events (at most ``MAX_EVENTS``) and seen items; never raises.
+
+        An unknown user is an empty state. A store that fails or takes longer is an empty state too,
+        with ``missing`` saying why.
+        """
+        ...
+
+    async def append(self, user_id: str, events: Sequence[UserEvent]) -> None:
+        """Add events, in any order among themselves, that are newer than those that are stored."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+def _newest_first(events: Iterable[UserEvent]) -> list[UserEvent]:
+    return sorted(events, key=lambda event: event.timestamp_s, reverse=True)
+
+
+class MemoryUserStore:
+    """Users in this process's memory: for evaluation, tests and deployments without a store."""
+
+    def __init__(self, seen_types: Iterable[str]) -> None:
+        """Start empty.
+
+        Args:
+            seen_types: event types after which an item counts as seen.
+        """
+        self._seen_types = frozenset(seen_types)
+        self._users: dict[str, UserState] = {}
+
+    async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:  # noqa: ARG002 - memory is never late
+        """See ``UserStore.read``."""
+        return self._users.get(user_id, UserState())
+
+    async def append(self, user_id: str, events: Sequence[UserEvent]) -> None:
+        """See ``UserStore.append``."""
+        old = self._users.get(user_id, UserState())
+        seen = item_hashes(e.item_id for e in reversed(_newest_first(events)) if e.event_type in self._seen_types)
+        self._users[user_id] = UserState(
+            (*_newest_first(events), *old.events)[:MAX_EVENTS], np.concatenate([old.seen, seen])[-MAX_SEEN:]
+        )
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class RedisUserStore:
+    """Users in Redis or Valkey, one round trip for a read.
+
+    Keys: ``terrace:<namespace>:user:{<id>}:events``, a list, newest first; and ``...:seen``, oldest
+    first. The braces are part of the key: in a Cluster both lie on one server.
+
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        seen_types: Iterable[str],
+        *,
+        max_connections: int = 32,
+        connect_timeout_s: float = 0.05,
+        ttl_s: int = TTL_S,
+    ) -> None:
+        """Prepare; connects on first use.
+
+        Args:
+            url: one server, Sentinels or a Cluster; see ``server.store.url``.
+            namespace: separates deployments that share one store.
+            seen_types: event types after which an item counts as seen.
+            max_connections: reads that may be under way at a time; one more is late at once.
+            connect_timeout_s: longest wait for a connection.
+            ttl_s: how long a user who does nothing is remembered.
+
+        Raises:
+            ValueError: the URL is not one of a store, or the namespace has a brace.
+        """
+        if "{" in namespace or "}" in namespace:
+            raise ValueError("the namespace must not have braces: they say which keys lie together")
+        self._url = StoreUrl.parse(url)
+        self._topology = topology_of(self._url)
+        self._links = Links(self._url, self._topology, max_connections, connect_timeout_s)
+        self._writer: Redis | RedisCluster | None = None
+        self._write_timeout_s = max(WRITE_TIMEOUT_S, connect_timeout_s)
+        self._prefix = f"terrace:{namespace}:user:"
+        self._seen_types = frozenset(seen_types)
+        self._ttl_s = ttl_s
+        self._misses: dict[Miss, int] = dict.fromkeys(MISSES, 0)
+        self._failures, self._told_s = 0, -math.inf
+
+    @property
+    def in_use(self) -> int:
+        """Connections that are not free for a read."""
+        return self._links.in_use
+
+    @property
+    def misses(self) -> Mapping[Miss, int]:
+        """Reads so far that gave nothing, by why; see ``MissError``."""
+        return self._misses
+
+    async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:
+        """See ``UserStore.read``."""
+        events, seen = self._keys(user_id)
+        commands = _packed("LRANGE", events, 0, MAX_EVENTS - 1) + _packed("GET", seen)
+        try:
+            return await self._links.exchange(user_id, commands, 2, partial(_state, user_hash(user_id)), timeout_s)
+        except MissError as miss:
+            return self._missed(miss)
+
+    async def append(self, user_id: str, events: Sequence[UserEvent]) -> None:
+        """See ``UserStore.append``.
+
+        Raises:
+            redis.RedisError: the events are not stored, or it is not known whether they are.
+        """
+        ordered = _newest_first(events)[::-1]
+        if not ordered:
+            return
+        seen, kept = self._seen(user_id, ordered), _encoded(user_id, ordered[-MAX_EVENTS:])
+        limits = MAX_EVENTS, MAX_SEEN * SEEN_BYTES, self._ttl_s
+        await self._client().eval(_APPEND, 2, *self._keys(user_id), *limits, seen, *kept)
+
+    async def load(self, users: Mapping[str, Sequence[UserEvent]]) -> None:
+        """Make the given events all that is stored of the given users, many users in one round trip.
+
+        Raises:
+            redis.RedisError: some of the users are not stored; loading again repairs it.
+        """
+        pipe = self._client().pipeline(transaction=False)
+        for count, (user_id, events) in enumerate(users.items(), 1):
+            events_key, seen_key = self._keys(user_id)
+            ordered = _newest_first(events)
+            seen = self._seen(user_id, ordered[::-1])
+            pipe.delete(events_key)
+            pipe.delete(seen_key)
+            if ordered:
+                pipe.rpush(events_key, *_encoded(user_id, ordered[:MAX_EVENTS]))
+                pipe.expire(events_key, self._ttl_s)
+            if seen:
+                pipe.set(seen_key, seen, ex=self._ttl_s)
+            if count % _USERS_PER_BATCH == 0:
+                await pipe.execute()
+        await pipe.execute()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._topology.close()
+        await self._links.close()
+        if self._writer is not None:
+            await close_client(self._writer)
+
+    def _client(self) -> Redis | RedisCluster:
+        """What writes; a process that only reads never makes it."""
+        if self._writer is None:
+            self._writer = self._url.client(self._write_timeout_s)
+        return self._writer
+
+    def _keys(self, user_id: str) -> tuple[str, str]:
+        key = f"{self._prefix}{{{user_id}}}"
+        return f"{key}:events", f"{key}:seen"
+
+    def _seen(self, user_id: str, oldest_first: Iterable[UserEvent]) -> bytes:
+        """The newest ``MAX_SEEN`` items among the events, oldest first, as they are stored."""
+        items = item_hashes(e.item_id for e in oldest_first if e.event_type in self._seen_types)
+        return encode_seen(items[-MAX_SEEN:], user_hash(user_id))
+
+    def _missed(self, miss: MissError) -> UserState:
+        self._misses[miss.kind] += 1
+        self._failures += 1
+        now_s = time.monotonic()
+        if now_s - self._told_s >= TELL_EVERY_S:  # a log line per request would be a second outage
+            _log.warning(
+                "the user store has nothing to say (%s): %s; %d reads so since last told",
+                miss.kind,
+                miss,
+                self._failures,
+            )
+            self._told_s, self._failures = now_s, 0
+        return UserState(missing=Reason.STORE_LATE if miss.kind in _LATE else Reason.STORE_FAILED)
+
+
+def _packed(*command: str | int) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # hiredis types its argument as a tuple of one
+    return packed
+
+
+def _encoded(user_id: str, events: Iterable[UserEvent]) -> list[bytes]:
+    user = user_hash(user_id)
+    return [encode_event(event, user) for event in events]
+
+
+def _state(user: int, replies: Sequence[Any]) -> UserState:
+    """What the replies to a read say of the user with this hash."""
+    events, seen = replies
+    if not isinstance(events, list) or not isinstance(seen, bytes | None):
+        raise UnreadableError("corrupt", "a reply is not what was asked for")
+    return UserState(decode_events(events, user), decode_seen(seen, user) if seen else NO_HASHES)

@@ -1,0 +1,1 @@
+"""What is recorded of calls, and log lines that may happen at every call."""

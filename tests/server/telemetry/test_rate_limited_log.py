@@ -1,0 +1,38 @@
+"""What may happen at every call is said at once, and then seldom."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from server.telemetry.rate_limited_log import EVERY_S, Seldom
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_the_first_is_said_at_once_and_the_others_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    now = [50.0]
+    seldom = Seldom(logging.getLogger("test"), lambda: now[0])
+
+    for _ in range(200):
+        seldom.error("the model is wrong")
+    now[0] += EVERY_S
+    seldom.error("the model is wrong")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "the model is wrong",
+        "the model is wrong (199 times more since last told)",
+    ]
+
+
+def test_one_thing_does_not_hide_another_and_an_error_comes_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
+    seldom = Seldom(logging.getLogger("test"), lambda: 0.0)
+    try:
+        _ = {}["why it failed"]
+    except KeyError:
+        seldom.exception("one generator failed")
+        seldom.exception("another generator failed")
+
+    assert len(caplog.records) == 2
+    assert caplog.text.count("why it failed") >= 2
