@@ -15,7 +15,7 @@ import uvloop
 
 from core.types import Tier
 from loadtests.users import NAMESPACE, SEEN_TYPES
-from server.edge.call_guard import Context, Edge
+from server.edge.call_guard import CallGuard, Context
 from server.edge.servicer import Servicer
 from server.loader import load_bundle
 from server.overload.admission import Admission, Permit
@@ -92,12 +92,12 @@ async def _measure(bundle: Bundle, store_url: str, user_ids: list[str], rounds: 
     store = RedisUserStore(store_url, NAMESPACE, SEEN_TYPES)
     work = WorkPool(settings.threads, settings.slots)
     exported = exporters(metrics_port=0)
-    on = Edge(
+    on = CallGuard(
         settings,
         Admission(Vegas(initial=LEAST_DEEP, lowest=LEAST_DEEP, highest=settings.most_deep)),
         exported.telemetry.record,
     )
-    off = Edge(settings, _Everybody(), _nothing)
+    off = CallGuard(settings, _Everybody(), _nothing)
     on.pipeline = Pipeline(bundle, store, work, settings)
     off.pipeline = _bare(bundle, store, work, settings)
     for edge in (on, off):
@@ -131,7 +131,7 @@ def _bare(bundle: Bundle, store: UserStore, work: WorkPool, settings: Settings) 
     return Pipeline(bundle, store, work, settings, breaker=lambda name, rule: cast("Breaker", _Always()))  # noqa: ARG005
 
 
-def _method(edge: Edge, settings: Settings) -> Callable[[bytes, Context], Awaitable[bytes]]:
+def _method(edge: CallGuard, settings: Settings) -> Callable[[bytes, Context], Awaitable[bytes]]:
     return edge.guard("Recommend", Tier.DEEP, Servicer(settings).recommend)
 
 

@@ -14,8 +14,8 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from core.manifest import BundleError
-from server.edge.accept_queue import FrontDoor
-from server.edge.call_guard import Edge
+from server.edge.accept_queue import AcceptQueueProbe
+from server.edge.call_guard import CallGuard
 from server.edge.servicer import SERVICE, Servicer
 from server.gauges import watch
 from server.loader import load_bundle
@@ -117,9 +117,9 @@ async def serve(
     except (ValueError, OSError) as error:
         raise ServeError(f"cannot export telemetry: {error}") from None
     admission = Admission(Vegas(initial=LEAST_DEEP * 2, lowest=LEAST_DEEP, highest=settings.most_deep))
-    edge = Edge(settings, admission, exported.telemetry.record)
+    edge = CallGuard(settings, admission, exported.telemetry.record)
     status = health.aio.HealthServicer()
-    door = FrontDoor(lambda: admission.calls)
+    door = AcceptQueueProbe(lambda: admission.calls)
     server, port = await _listen(settings, (Servicer(settings).handler(edge), door.handler()), status, door.address)
     work = WorkPool(settings.threads, settings.slots)
     lag = LoopLag(lambda seconds: admission.notice_lag(max(seconds, door.wait_s)))

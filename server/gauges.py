@@ -8,7 +8,7 @@ from server.overload.breaker import State
 from server.store.user_store import RedisUserStore
 
 if TYPE_CHECKING:
-    from server.edge.accept_queue import FrontDoor
+    from server.edge.accept_queue import AcceptQueueProbe
     from server.overload.admission import Admission
     from server.overload.loop_lag import LoopLag
     from server.rungs.pipeline import Pipeline
@@ -27,7 +27,7 @@ def watch(
     work: WorkPool,
     store: UserStore,
     lag: LoopLag,
-    door: FrontDoor,
+    door: AcceptQueueProbe,
 ) -> None:
     """Let telemetry read what the parts keep, whenever it collects."""
     gauge = telemetry.watch
@@ -58,7 +58,9 @@ def watch(
         lambda: [(n, {"criticality": kind}) for kind, n in admission.shed.items()],
         "counter",
     )
-    gauge("terrace.door.wait", "s", "How long calls wait before they are looked at.", lambda: [(door.wait_s, {})])
+    gauge(
+        "terrace.accept_queue.wait", "s", "How long calls wait before they are looked at.", lambda: [(door.wait_s, {})]
+    )
     gauge("terrace.work.free_slots", "{job}", "Jobs that the work pool still takes.", lambda: [(work.free_slots, {})])
     gauge("terrace.work.stuck", "{thread}", "Threads that do not come back.", lambda: [(work.stuck, {})])
     gauge(

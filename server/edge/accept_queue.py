@@ -24,10 +24,10 @@ FEW_CALLS = 5
 """With fewer calls than this since the last look, nobody looks: there is no queue, and an idle process stays idle."""
 _ORDINARY_S = 0.001
 _TIMEOUT_S = 1.0
-_SERVICE, _METHOD = "terrace.internal.FrontDoor", "Knock"
+_SERVICE, _METHOD = "terrace.internal.AcceptQueueProbe", "Knock"
 
 
-class FrontDoor:
+class AcceptQueueProbe:
     """Knocks at our own door; belongs to one event loop.
 
     Attributes:

@@ -19,7 +19,7 @@ from core.types import Reason, Tier
 from server.edge.checks import InvalidRequestError
 from server.overload.admission import Criticality
 from server.rungs.deadline import Deadline
-from server.rungs.ladder import Ascent
+from server.rungs.request_record import RequestRecord
 from server.telemetry.recorder import Call
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RefusedError(Exception):
         self.code, self.trailing = code, trailing
 
 
-class Asked(NamedTuple):
+class CallOptions(NamedTuple):
     """What the metadata of a call say."""
 
     criticality: Criticality = Criticality.USER
@@ -60,17 +60,17 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class EncodedAnswer:
     """What a method found, and its message in bytes."""
 
     answer: Recommendation
     message: bytes
 
 
-_NOTHING = Asked()
+_NOTHING = CallOptions()
 
 
-class Edge:
+class CallGuard:
     """Admits calls, gives each its budget, turns outcomes into statuses; belongs to one event loop."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Edge:
         self,
         name: str,
         ceiling: Tier,
-        method: Callable[[Pipeline, bytes, Ascent, str], Awaitable[Answered]],
+        method: Callable[[Pipeline, bytes, RequestRecord, str], Awaitable[EncodedAnswer]],
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         """A method as gRPC calls it.
 
@@ -120,8 +120,8 @@ class Edge:
                 asked = read_metadata(context.invocation_metadata())
                 pipeline = self._ready()
                 permit = self._admit(asked.criticality, left_s, ceiling)
-                ascent = self._ascent(asked, permit, deadline, ceiling)
-                answered = await method(pipeline, raw, ascent, recommendation_id)
+                record = self._new_record(asked, permit, deadline, ceiling)
+                answered = await method(pipeline, raw, record, recommendation_id)
                 status = grpc.StatusCode.OK
             except RefusedError as refusal:
                 refused = refusal
@@ -174,7 +174,7 @@ class Edge:
             raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, _NEVER_AGAIN)
         return permit
 
-    def _ascent(self, asked: Asked, permit: Permit, deadline: Deadline, ceiling: Tier) -> Ascent:
+    def _new_record(self, asked: CallOptions, permit: Permit, deadline: Deadline, ceiling: Tier) -> RequestRecord:
         """How high this call may climb, and why no higher."""
         cap, why = permit.cap, permit.why
         share = self._settings.exercise_share
@@ -184,10 +184,10 @@ class Edge:
                 cap, why = _LOWER[ceiling][int(turn)], Reason.EXERCISED
         if asked.tier < cap:
             cap, why = asked.tier, Reason.FORCED
-        return Ascent(deadline, ceiling, cap, why, slack_s=2 * self._admission.lag_s)
+        return RequestRecord(deadline, ceiling, cap, why, slack_s=2 * self._admission.lag_s)
 
 
-def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Asked:
+def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> CallOptions:
     """What the caller says beside the request.
 
     Raises:
@@ -204,7 +204,7 @@ def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Asked:
         raise InvalidRequestError(f"{EXERCISE}: on or off")
     if tier not in _FORCED:
         raise InvalidRequestError(f"{TIER}: one of {', '.join(_FORCED)}")
-    return Asked(
+    return CallOptions(
         Criticality(criticality), exercise == "on", _FORCED[str(tier)], trace if isinstance(trace, str) else ""
     )
 

@@ -14,16 +14,16 @@ from google.protobuf.message import DecodeError, Message
 
 from core.types import Reason, Tier
 from server.edge import checks
-from server.edge.call_guard import Answered
+from server.edge.call_guard import EncodedAnswer
 from terrace.v1 import recommendation_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from core.types import Recommendation
-    from server.edge.call_guard import Edge
-    from server.rungs.ladder import Ascent
+    from server.edge.call_guard import CallGuard
     from server.rungs.pipeline import Pipeline
+    from server.rungs.request_record import RequestRecord
     from server.settings import Settings
 
 SERVICE = "terrace.v1.RecommendationService"
@@ -45,7 +45,7 @@ class Servicer:
         self._settings = settings
         self._now_s = now_s
 
-    def handler(self, edge: Edge) -> grpc.GenericRpcHandler:
+    def handler(self, edge: CallGuard) -> grpc.GenericRpcHandler:
         """What a gRPC server registers; works on bytes, behind ``edge``."""
         methods = (
             ("Recommend", Tier.DEEP, self.recommend),
@@ -58,24 +58,30 @@ class Servicer:
         }
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    async def recommend(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+    async def recommend(
+        self, pipeline: Pipeline, raw: bytes, record: RequestRecord, recommendation_id: str
+    ) -> EncodedAnswer:
         """``Recommend``, from bytes to bytes; raises ``InvalidRequestError``."""
         request = checks.recommend(_parse(pb.RecommendRequest, raw), self._settings.surfaces, self._now_s)
-        answer = await pipeline.recommend(request, ascent)
+        answer = await pipeline.recommend(request, record)
         message = pb.RecommendResponse(items=_items(pipeline, answer), info=_info(answer, recommendation_id))
-        return Answered(answer, message.SerializeToString())
+        return EncodedAnswer(answer, message.SerializeToString())
 
-    async def similar_items(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+    async def similar_items(
+        self, pipeline: Pipeline, raw: bytes, record: RequestRecord, recommendation_id: str
+    ) -> EncodedAnswer:
         """``SimilarItems``, from bytes to bytes; raises ``InvalidRequestError``."""
         asked = _parse(pb.SimilarItemsRequest, raw)
-        answer = await pipeline.similar(asked.item_id, checks.similar(asked), ascent)
+        answer = await pipeline.similar(asked.item_id, checks.similar(asked), record)
         message = pb.SimilarItemsResponse(items=_items(pipeline, answer), info=_info(answer, recommendation_id))
-        return Answered(answer, message.SerializeToString())
+        return EncodedAnswer(answer, message.SerializeToString())
 
-    async def rank_items(self, pipeline: Pipeline, raw: bytes, ascent: Ascent, recommendation_id: str) -> Answered:
+    async def rank_items(
+        self, pipeline: Pipeline, raw: bytes, record: RequestRecord, recommendation_id: str
+    ) -> EncodedAnswer:
         """``RankItems``, from bytes to bytes; raises ``InvalidRequestError``."""
         item_ids, request = checks.rank(_parse(pb.RankItemsRequest, raw), self._now_s)
-        answer = await pipeline.rank(item_ids, request, ascent)
+        answer = await pipeline.rank(item_ids, request, record)
         known = pipeline.bundle.catalogue.row_of
         unknown = [pb.RecommendedItem(item_id=item_id) for item_id in item_ids if item_id not in known]
         message = pb.RankItemsResponse(
@@ -83,7 +89,7 @@ class Servicer:
             unknown_items=len(unknown),
             info=_info(answer, recommendation_id),
         )
-        return Answered(answer, message.SerializeToString())
+        return EncodedAnswer(answer, message.SerializeToString())
 
 
 def _items(pipeline: Pipeline, answer: Recommendation) -> list[pb.RecommendedItem]:

@@ -19,8 +19,9 @@ import numpy as np
 from candidate_gen.merge import merge
 from core.types import Reason, Stopped
 from server.overload.breaker import Outcome
-from server.rungs.ladder import CostModel, Stop
-from server.telemetry.rate_limited_log import Seldom
+from server.rungs.cost_model import CostModel
+from server.rungs.stop_flag import StopFlag
+from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from core.types import CandidateGenerator, Candidates, InterruptibleScorer, Pool, Query, Scores
     from server.overload.breaker import Breaker
     from server.rungs.deadline import Deadline
-    from server.rungs.ladder import Ascent
+    from server.rungs.request_record import RequestRecord
     from server.rungs.work_pool import Job, WorkPool
     from server.settings import Settings
 
@@ -77,7 +78,7 @@ class DeepRung:
             breakers: by name of generator, and of ``SCORER``.
         """
         self.cost = CostModel()
-        self.seldom = Seldom(_log)
+        self.limited_log = RateLimitedLog(_log)
         self.bundle, self.scorer, self.work = bundle, scorer, work
         self.sources = tuple(g.name for g in bundle.generators)
         self.breaker = breakers[SCORER]
@@ -102,14 +103,14 @@ class DeepRung:
         return sum(job.skipped and not job.ended for job in self._left[part]) >= _MOST_AWAY
 
     async def climb(
-        self, query: Query, quick: list[Candidates], ascent: Ascent, deadline: Deadline
+        self, query: Query, quick: list[Candidates], record: RequestRecord, deadline: Deadline
     ) -> tuple[Pool, Scores] | Reason:
         """The pool of all generators and the model's scores of its first rows, or why there are none.
 
         Args:
             query: what is asked.
             quick: what the quick generators found.
-            ascent: learns what was dropped and what each stage took.
+            record: learns what was dropped and what each stage took.
             deadline: when the rung must be given up; sooner than the request's.
         """
         permit = self.breaker.permit()
@@ -123,7 +124,7 @@ class DeepRung:
         try:
             outcome = await attempt.run()
         finally:
-            attempt.close(ascent, cancelled=outcome is None)
+            attempt.close(record, cancelled=outcome is None)
         return outcome
 
 
@@ -136,7 +137,7 @@ class _Attempt:
         self._late = Outcome.FAILURE if deadline.left_s() >= _FAIR_S else Outcome.NEUTRAL
         self._found = list(quick)
         self._dropped: dict[str, Reason] = {}
-        self._stop = Stop()
+        self._stop = StopFlag()
         self._lock = threading.Lock()
         self._searching: dict[str, tuple[Breaker, int]] = {}  # generators that have not ended, nor been left behind
         self._begun: dict[str, float] = {}  # when each of them must have ended
@@ -171,7 +172,7 @@ class _Attempt:
         self._watch()
         return await self._result
 
-    def close(self, ascent: Ascent, *, cancelled: bool) -> None:
+    def close(self, record: RequestRecord, *, cancelled: bool) -> None:
         """The request needs this rung no more: stop what runs, tell the breakers, hand over what was learnt."""
         if self._timer is not None:
             self._timer.cancel()
@@ -188,10 +189,10 @@ class _Attempt:
             if not job.ended and not job.skipped:
                 self._stop.stop()
                 self._rung.leave(name if name in left else SCORER, job, _GRACE_S)
-        ascent.dropped |= self._dropped
+        record.dropped |= self._dropped
         if self._scoring_s is not None:
-            ascent.ended("retrieve", self._scoring_s)
-        ascent.ended("score" if self._scoring_s is not None else "retrieve")
+            record.ended("retrieve", self._scoring_s)
+        record.ended("score" if self._scoring_s is not None else "retrieve")
 
     def _start(self, name: str, run: Callable[[], tuple[Pool, Scores] | _Waits | Reason]) -> None:
         job = self._rung.work.start(run, self._report)
@@ -250,7 +251,7 @@ class _Attempt:
             try:
                 found = generator.generate(self._query, limit)
             except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
-                self._rung.seldom.exception(f"generator {name} failed")
+                self._rung.limited_log.exception(f"generator {name} failed")
                 why = Reason.FAILED
         with self._lock:
             if name not in self._searching:
@@ -297,7 +298,7 @@ class _Attempt:
             stopped = True
             return Reason.LATE
         except Exception:  # noqa: BLE001 - whatever it is, the rung below answers
-            rung.seldom.exception("the model failed")
+            rung.limited_log.exception("the model failed")
             return Reason.FAILED
         finally:
             took_s = deadline.now_s() - start_s
@@ -305,12 +306,12 @@ class _Attempt:
                 cost.observe(len(part), took_s, stopped=stopped)
             self._tell(outcome, took_s)
         if outcome is Outcome.FAILURE:
-            rung.seldom.error("the model gave scores that are not finite, or not one for each row")
+            rung.limited_log.error("the model gave scores that are not finite, or not one for each row")
             return Reason.INVALID_SCORES
         return scores
 
     def _left_out(self, name: str) -> None:
-        self._rung.seldom.exception(f"generator {name} does not keep to core.types.Candidates")
+        self._rung.limited_log.exception(f"generator {name} does not keep to core.types.Candidates")
         with self._lock:
             if not self._over:
                 self._dropped[name] = Reason.FAILED

@@ -9,7 +9,7 @@ import numpy as np
 
 from candidate_gen.merge import is_sound
 from core.types import Candidates
-from server.telemetry.rate_limited_log import Seldom
+from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from core.bundle import Bundle
@@ -30,7 +30,7 @@ class Floor:
         """Remember every row in the order of its popularity; in the catalogue's order if not even that can be had."""
         self.name = bundle.popularity.name
         self.failures = 0
-        self._seldom = Seldom(_log)
+        self._limited_log = RateLimitedLog(_log)
         self._popularity = bundle.popularity
         rows = np.arange(len(bundle.catalogue), dtype=np.int32)
         try:
@@ -47,9 +47,9 @@ class Floor:
             best = self._popularity.generate(query, limit)
             if is_sound(best, len(query.catalogue)):
                 return best
-            self._seldom.error(f"{self.name} does not keep to core.types.Candidates: a list in memory answers")
+            self._limited_log.error(f"{self.name} does not keep to core.types.Candidates: a list in memory answers")
         except Exception:  # noqa: BLE001 - the last rung has an answer
-            self._seldom.exception(f"{self.name} failed: a list in memory answers")
+            self._limited_log.exception(f"{self.name} failed: a list in memory answers")
         self.failures += 1
         found: list[Rows] = []
         missing = limit

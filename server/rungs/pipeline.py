@@ -20,14 +20,14 @@ from ranking.select import by_popularity, explain, select
 from server.overload.breaker import Breaker, Outcome, Rule
 from server.rungs.deep_rung import SCORER, DeepRung
 from server.rungs.floor import Floor
-from server.telemetry.rate_limited_log import Seldom
+from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from core.bundle import Bundle
     from core.types import Candidates, Pool, Query, Scorer, Scores
-    from server.rungs.ladder import Ascent
+    from server.rungs.request_record import RequestRecord
     from server.rungs.work_pool import WorkPool
     from server.settings import Settings
     from server.store.user_store import UserStore
@@ -81,7 +81,7 @@ class Pipeline:
         if bundle.scorer is not None:
             self.deep = DeepRung(bundle, bundle.scorer, work, settings, self.breakers)
         self._store = store
-        self._seldom = Seldom(_log)
+        self._limited_log = RateLimitedLog(_log)
         self._store_breaker = self.breakers[USER_STORE]
         self._now_s = now_s
         self._settings = settings
@@ -91,32 +91,32 @@ class Pipeline:
         self._quick = tuple((g, bundle.limits[g.name], self.breakers[g.name]) for g in bundle.generators if g.inline)
         self._personal = np.array([name != self.floor.name for name in self._sources], np.bool_)
 
-    async def recommend(self, request: Request, ascent: Ascent) -> Recommendation:
+    async def recommend(self, request: Request, record: RequestRecord) -> Recommendation:
         """Items for a user."""
-        return await self.answer(request, await self._read_user(request.user_id, ascent), ascent)
+        return await self.answer(request, await self._read_user(request.user_id, record), record)
 
-    async def rank(self, item_ids: tuple[str, ...], request: Request, ascent: Ascent) -> Recommendation:
+    async def rank(self, item_ids: tuple[str, ...], request: Request, record: RequestRecord) -> Recommendation:
         """Those of ``item_ids`` (unique) that the catalogue has, in the user's order."""
-        user = await self._read_user(request.user_id, ascent)
-        return await self.answer(request, user, ascent, restrict=item_ids)
+        user = await self._read_user(request.user_id, record)
+        return await self.answer(request, user, record, restrict=item_ids)
 
-    async def similar(self, item_id: str, request: Request, ascent: Ascent) -> Recommendation:
+    async def similar(self, item_id: str, request: Request, record: RequestRecord) -> Recommendation:
         """Items that go with an item, never the item itself: the CF answer to a history of that one item."""
         now_s = self._now_s()
         row = self.bundle.catalogue.row_of.get(item_id)
         if row is None:
-            ascent.missing = Reason.UNKNOWN_ITEM
+            record.missing = Reason.UNKNOWN_ITEM
         event = UserEvent(item_id, "", now_s)
         query = build_query(self.bundle, replace(request, recent_events=(event,), allow_repeats=True), NOBODY, now_s)
         if row is not None:
             query = replace(query, exclude=np.append(query.exclude, np.int32(row)))
-        return await self._climb(query, ascent, self.bundle.similar)
+        return await self._climb(query, record, self.bundle.similar)
 
     async def answer(
         self,
         request: Request,
         user: UserState,
-        ascent: Ascent,
+        record: RequestRecord,
         *,
         now_s: float | None = None,
         restrict: tuple[str, ...] | None = None,
@@ -126,23 +126,23 @@ class Pipeline:
         Args:
             request: what is asked.
             user: what is known of the user.
-            ascent: budget and highest rung.
+            record: budget and highest rung.
             now_s: the moment of asking, seconds since the epoch; now when not given.
             restrict: only these items, for ``rank``.
         """
-        ascent.missing = user.missing
+        record.missing = user.missing
         query = build_query(self.bundle, request, user, self._now_s() if now_s is None else now_s, restrict=restrict)
-        return await self._climb(query, ascent, self.bundle.prior)
+        return await self._climb(query, record, self.bundle.prior)
 
-    async def _read_user(self, user_id: str, ascent: Ascent) -> UserState:
+    async def _read_user(self, user_id: str, record: RequestRecord) -> UserState:
         """What the store knows; not asked by a call that stays on the floor, nor while its breaker is open."""
-        if ascent.cap < Tier.CF:
+        if record.cap < Tier.CF:
             return NOBODY
         permit = self._store_breaker.permit()
         if not permit:
             user = UserState(missing=Reason.BREAKER_OPEN)
         else:
-            outcome, deadline, settings = Outcome.NEUTRAL, ascent.deadline, self._settings
+            outcome, deadline, settings = Outcome.NEUTRAL, record.deadline, self._settings
             try:
                 begun_s = deadline.now_s()
                 limit_s = min(deadline.share(settings.store_share), settings.store_timeout_ms / 1000)
@@ -156,90 +156,92 @@ class Pipeline:
             finally:  # a caller who went away says nothing of the store
                 self._store_breaker.ended(permit, outcome)
         if user.missing is not None:
-            ascent.dropped[USER_STORE] = user.missing
-        ascent.ended("store")
+            record.dropped[USER_STORE] = user.missing
+        record.ended("store")
         return user
 
-    async def _climb(self, query: Query, ascent: Ascent, prior: Scorer) -> Recommendation:
+    async def _climb(self, query: Query, record: RequestRecord, prior: Scorer) -> Recommendation:
         """Have the lower rungs' candidates in hand, try the deep rung, answer from the highest one reached."""
-        quick = self._propose(query, ascent)
-        ascent.ended("propose")
-        deep = await self._deep(query, quick, ascent)
+        quick = self._propose(query, record)
+        record.ended("propose")
+        deep = await self._deep(query, quick, record)
         if isinstance(deep, tuple):
-            return self._finish(Tier.DEEP, query, *deep, ascent)
-        ascent.reasons[Tier.DEEP] = deep
-        pool = self._cf(query, quick, ascent, prior)
+            return self._finish(Tier.DEEP, query, *deep, record)
+        record.reasons[Tier.DEEP] = deep
+        pool = self._cf(query, quick, record, prior)
         if not isinstance(pool, Reason):
-            return self._finish(Tier.CF, query, pool, pool.prior, ascent)
-        ascent.reasons[Tier.CF] = pool
-        return self._finish(Tier.POPULARITY, query, None, NO_SCORES, ascent)
+            return self._finish(Tier.CF, query, pool, pool.prior, record)
+        record.reasons[Tier.CF] = pool
+        return self._finish(Tier.POPULARITY, query, None, NO_SCORES, record)
 
-    def _propose(self, query: Query, ascent: Ascent) -> list[Candidates]:
+    def _propose(self, query: Query, record: RequestRecord) -> list[Candidates]:
         """What the quick generators propose; nothing for a user without history, who gets popularity."""
         found: list[Candidates] = []
-        if not len(query.history) or ascent.cap < Tier.CF:
+        if not len(query.history) or record.cap < Tier.CF:
             return found
-        if ascent.deadline.left_s() < self._floor_s:
-            ascent.reasons[Tier.CF] = Reason.NO_TIME
+        if record.deadline.left_s() < self._floor_s:
+            record.reasons[Tier.CF] = Reason.NO_TIME
             return found
-        now_s = ascent.deadline.now_s
+        now_s = record.deadline.now_s
         for generator, limit, breaker in self._quick:
             permit = breaker.permit()
             if not permit:
-                ascent.dropped[generator.name] = Reason.BREAKER_OPEN
+                record.dropped[generator.name] = Reason.BREAKER_OPEN
                 continue
             begun_s, outcome = now_s(), Outcome.FAILURE
             try:
                 found.append(generator.generate(query, limit))
                 outcome = Outcome.SUCCESS
             except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
-                self._seldom.exception(f"generator {generator.name} failed")
-                ascent.dropped[generator.name] = Reason.FAILED
+                self._limited_log.exception(f"generator {generator.name} failed")
+                record.dropped[generator.name] = Reason.FAILED
             breaker.ended(permit, outcome, now_s() - begun_s)
         return found
 
-    async def _deep(self, query: Query, quick: list[Candidates], ascent: Ascent) -> tuple[Pool, Scores] | Reason:
+    async def _deep(self, query: Query, quick: list[Candidates], record: RequestRecord) -> tuple[Pool, Scores] | Reason:
         """The deep rung's pool and scores, or why there are none."""
         if self.deep is None:
             return Reason.NOT_CONFIGURED
-        if untried := ascent.not_tried(Tier.DEEP):
+        if untried := record.not_tried(Tier.DEEP):
             return untried
         if not len(query.history):
-            return ascent.missing or Reason.NO_HISTORY
-        share_s = min(ascent.deadline.share(self._settings.reserve_share), _LONGEST_RESERVE_S)
-        deadline = ascent.deadline.sooner(max(self._reserve_s, share_s) + ascent.slack_s)
+            return record.missing or Reason.NO_HISTORY
+        share_s = min(record.deadline.share(self._settings.reserve_share), _LONGEST_RESERVE_S)
+        deadline = record.deadline.sooner(max(self._reserve_s, share_s) + record.slack_s)
         if deadline.left_s() <= 0:
             return Reason.NO_TIME
-        return await self.deep.climb(query, quick, ascent, deadline)
+        return await self.deep.climb(query, quick, record, deadline)
 
-    def _cf(self, query: Query, quick: list[Candidates], ascent: Ascent, prior: Scorer) -> Pool | Reason:
+    def _cf(self, query: Query, quick: list[Candidates], record: RequestRecord, prior: Scorer) -> Pool | Reason:
         """The pool in the order of the prior, or why there is none worth answering."""
-        if untried := ascent.not_tried(Tier.CF):
+        if untried := record.not_tried(Tier.CF):
             return untried
         if not len(query.history):
-            return ascent.missing or Reason.NO_HISTORY
+            return record.missing or Reason.NO_HISTORY
         if not quick:
-            return ascent.reasons.get(Tier.CF) or (Reason.FAILED if self._quick else Reason.NO_CANDIDATES)
+            return record.reasons.get(Tier.CF) or (Reason.FAILED if self._quick else Reason.NO_CANDIDATES)
         try:
-            pool = merge(quick, query, self._sources, prior, partial(self._leave_out, ascent))
+            pool = merge(quick, query, self._sources, prior, partial(self._leave_out, record))
         except Exception:  # noqa: BLE001 - whatever it is, popularity answers
-            self._seldom.exception("the CF rung failed")
+            self._limited_log.exception("the CF rung failed")
             return Reason.FAILED
-        ascent.ended("merge")
+        record.ended("merge")
         if not np.isfinite(pool.prior).all():
             return Reason.INVALID_SCORES
         personal = ~np.isnan(pool.source_scores[:, self._personal])
         return pool if personal.any() else Reason.NO_CANDIDATES
 
-    def _finish(self, tier: Tier, query: Query, pool: Pool | None, scores: Scores, ascent: Ascent) -> Recommendation:
+    def _finish(
+        self, tier: Tier, query: Query, pool: Pool | None, scores: Scores, record: RequestRecord
+    ) -> Recommendation:
         """The answer of a rung: the one place where recommendations are made."""
         floor = self.floor
         failures = floor.failures
         chosen = by_popularity(query, floor) if pool is None else select(query, pool, scores, floor)
         if floor.failures > failures:
-            ascent.dropped[floor.name] = Reason.FAILED
+            record.dropped[floor.name] = Reason.FAILED
         explained_by = explain(query, chosen.rows, self.bundle.item_vectors)
-        ascent.ended("select")
+        record.ended("select")
         return Recommendation(
             rows=chosen.rows,
             scores=chosen.scores,
@@ -247,14 +249,14 @@ class Pipeline:
             sources=self._sources,
             explained_by=explained_by,
             tier=tier,
-            skipped=ascent.skipped(tier),
-            dropped=ascent.dropped,
+            skipped=record.skipped(tier),
+            dropped=record.dropped,
             bundle_version=self.bundle.version,
             scored_rows=len(chosen.rows) if pool is None else len(scores),
             pool_rows=len(chosen.rows) if pool is None else len(pool),
-            stage_ms=ascent.stage_ms,
+            stage_ms=record.stage_ms,
         )
 
-    def _leave_out(self, ascent: Ascent, name: str) -> None:
-        self._seldom.exception(f"generator {name} does not keep to core.types.Candidates")
-        ascent.dropped[name] = Reason.FAILED
+    def _leave_out(self, record: RequestRecord, name: str) -> None:
+        self._limited_log.exception(f"generator {name} does not keep to core.types.Candidates")
+        record.dropped[name] = Reason.FAILED

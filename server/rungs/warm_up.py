@@ -11,7 +11,7 @@ from core.manifest import BundleError
 from core.query import Request, build_query
 from core.types import Tier, UserEvent, UserState
 from server.rungs.deadline import Deadline
-from server.rungs.ladder import Ascent
+from server.rungs.request_record import RequestRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ async def _ask(
     now_s = pipeline.bundle.manifest.as_of_s
     state = UserState(tuple(UserEvent(item_id, kind, now_s - age_s) for item_id, kind, age_s in events))
     request = Request(user_id="warm-up", limit=limit, allow_repeats=True)
-    return await pipeline.answer(request, state, Ascent(Deadline.never(), tier), now_s=now_s)
+    return await pipeline.answer(request, state, RequestRecord(Deadline.never(), tier), now_s=now_s)
 
 
 def _measure(pipeline: Pipeline, ids: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from core.types import Reason, Stopped
-from server.telemetry.rate_limited_log import Seldom
+from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ class WorkPool:
             slots: jobs that may wait or run at a time.
         """
         self.free_slots = slots
-        self._seldom = Seldom(_log)
+        self._limited_log = RateLimitedLog(_log)
         self.stuck = 0
         self._started = 0
         self._threads = threads
@@ -128,7 +128,7 @@ class WorkPool:
                 except Stopped:
                     outcome = Reason.LATE
                 except BaseException:  # noqa: BLE001 - whatever a plug-in raises, the rung below answers and the thread lives
-                    self._seldom.exception("a job on the work pool failed")
+                    self._limited_log.exception("a job on the work pool failed")
                     outcome = Reason.FAILED
             job.report(outcome)
             del job, outcome  # an idle thread must not keep a request alive

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EVERY_S = 10.0
 
 
-class Seldom:
+class RateLimitedLog:
     """Says each thing at most every ten seconds; safe from many threads."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:

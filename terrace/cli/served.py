@@ -11,8 +11,8 @@ from core.query import Request
 from core.types import Tier, UserState
 from server.loader import load_bundle
 from server.rungs.deadline import Deadline
-from server.rungs.ladder import Ascent
 from server.rungs.pipeline import Pipeline
+from server.rungs.request_record import RequestRecord
 from server.rungs.warm_up import record_golden, warm_up
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
@@ -54,7 +54,7 @@ class InProcess:
 
     def recommend(self, request: Request, user: UserState, now_s: float, max_tier: Tier) -> Recommendation:
         """The pipeline's answer from ``max_tier`` or the best rung below, however long it takes."""
-        return self._answer(request, user, now_s, Ascent(Deadline.never(), max_tier))
+        return self._answer(request, user, now_s, RequestRecord(Deadline.never(), max_tier))
 
     def warm_up(self) -> None:
         """Learn what scoring costs here, as a server does before it calls itself ready."""
@@ -62,10 +62,10 @@ class InProcess:
 
     def recommend_within(self, request: Request, user: UserState, now_s: float, budget_s: float) -> Recommendation:
         """The pipeline's best answer within ``budget_s`` seconds of real time; ``warm_up`` comes first."""
-        return self._answer(request, user, now_s, Ascent(Deadline.after(budget_s), Tier.DEEP))
+        return self._answer(request, user, now_s, RequestRecord(Deadline.after(budget_s), Tier.DEEP))
 
-    def _answer(self, request: Request, user: UserState, now_s: float, ascent: Ascent) -> Recommendation:
-        return self._loop.run_until_complete(self._pipeline.answer(request, user, ascent, now_s=now_s))
+    def _answer(self, request: Request, user: UserState, now_s: float, record: RequestRecord) -> Recommendation:
+        return self._loop.run_until_complete(self._pipeline.answer(request, user, record, now_s=now_s))
 
     def golden(self) -> tuple[dict[str, Any], ...]:
         """Requests of a newcomer and of users who had popular items, with this bundle's answers."""

@@ -177,7 +177,7 @@ class Chaos:
 
     def hook(self) -> None:
         """Get hold of the parts that ``server.app`` makes."""
-        watch, edge, exporters = app.watch, app.Edge, app.exporters
+        watch, edge, exporters = app.watch, app.CallGuard, app.exporters
 
         def watching(telemetry: Any, **parts: Any) -> None:
             self._parts, self._loop = parts, asyncio.get_running_loop()
@@ -199,7 +199,7 @@ class Chaos:
             self.metrics_port = exported.metrics_port
             return exported
 
-        app.watch, app.Edge, app.exporters = watching, counting, exporting
+        app.watch, app.CallGuard, app.exporters = watching, counting, exporting
 
     def obey(self, line: str) -> dict[str, Any]:
         match line.split():

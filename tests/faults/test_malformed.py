@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health
 
 from server.app import MAX_MESSAGE_BYTES, _listen
-from server.edge.accept_queue import FrontDoor
+from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE, Servicer
 from server.overload.breaker import State
 from server.settings import Settings
@@ -52,7 +52,7 @@ class World:
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     async with running(SETTINGS) as server:
-        door = FrontDoor(lambda: 0)
+        door = AcceptQueueProbe(lambda: 0)
         handlers = Servicer(SETTINGS, now_s=lambda: 1000.0).handler(server.edge), door.handler()
         listening, port = await _listen(Settings(port=0), handlers, health.aio.HealthServicer(), door.address)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -10,8 +10,8 @@ from core.types import Reason
 from server.overload.breaker import Breaker, Outcome, State
 from server.rungs.deadline import Deadline
 from server.rungs.deep_rung import SCORER
-from server.rungs.ladder import Ascent
 from server.rungs.pipeline import Pipeline
+from server.rungs.request_record import RequestRecord
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
 from tests.server import toy
@@ -93,7 +93,7 @@ class World:
 
     async def ask(self, budget_s: float = 0.1) -> Recommendation:
         deadline = Deadline.after(budget_s, self.loop.time)
-        answer = await self.pipeline.recommend(REQUEST, Ascent(deadline))
+        answer = await self.pipeline.recommend(REQUEST, RequestRecord(deadline))
         assert deadline.left_s() >= 0
         assert len(answer.rows) == REQUEST.limit
         return answer

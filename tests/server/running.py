@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from server.edge.call_guard import Edge
+from server.edge.call_guard import CallGuard
 from server.edge.servicer import Servicer
 from server.overload.admission import Admission
 from server.overload.vegas import Vegas
@@ -35,7 +35,7 @@ class Running:
     """
 
     address: str
-    edge: Edge
+    edge: CallGuard
     admission: Admission
     pipeline: Pipeline
     work: WorkPool
@@ -59,7 +59,7 @@ async def running(
     work = WorkPool(threads=threads, slots=16)
     calls: list[Call] = []
     admission = Admission(Vegas(initial=LEAST_DEEP * 2, lowest=LEAST_DEEP, highest=settings.most_deep))
-    edge = Edge(settings, admission, calls.append, rng)
+    edge = CallGuard(settings, admission, calls.append, rng)
     pipeline = Pipeline(bundle or toy.bundle(), store, work, settings, now_s=now_s)
     edge.pipeline = pipeline
     server = grpc.aio.server()

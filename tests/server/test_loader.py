@@ -17,8 +17,8 @@ from core.types import Tier, UserState
 from ranking.cf_scorer import CfParams, CfScorer, SourceTerm
 from server.loader import load_bundle
 from server.rungs.deadline import Deadline
-from server.rungs.ladder import Ascent
 from server.rungs.pipeline import Pipeline
+from server.rungs.request_record import RequestRecord
 from server.rungs.warm_up import record_golden, warm_up
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
@@ -70,8 +70,8 @@ async def test_a_loaded_bundle_answers(folder: Path) -> None:
     work = WorkPool(threads=1, slots=2)
     pipeline = Pipeline(bundle, MemoryUserStore(()), work, Settings())
 
-    ascent = Ascent(Deadline.never(), Tier.DEEP)
-    answer = await pipeline.answer(Request("ada", 3), UserState(toy.HISTORY), ascent, now_s=1000.0)
+    record = RequestRecord(Deadline.never(), Tier.DEEP)
+    answer = await pipeline.answer(Request("ada", 3), UserState(toy.HISTORY), record, now_s=1000.0)
     work.close()
 
     assert answer.tier is Tier.CF

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from server.edge.accept_queue import EVERY_S, FrontDoor
+from server.edge.accept_queue import EVERY_S, AcceptQueueProbe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,9 +25,9 @@ async def busy(_: bytes, __: object) -> bytes:
 
 
 @asynccontextmanager
-async def served(calls: Callable[[], int]) -> AsyncIterator[tuple[FrontDoor, grpc.aio.Channel]]:
+async def served(calls: Callable[[], int]) -> AsyncIterator[tuple[AcceptQueueProbe, grpc.aio.Channel]]:
     server = grpc.aio.server()
-    door = FrontDoor(calls)
+    door = AcceptQueueProbe(calls)
     handlers = grpc.method_handlers_generic_handler("test", {"Busy": grpc.unary_unary_rpc_method_handler(busy)})
     server.add_generic_rpc_handlers((handlers, door.handler()))
     server.add_insecure_port(door.address)
@@ -72,7 +72,7 @@ async def test_an_idle_server_is_not_looked_at() -> None:
 
 async def test_who_knocks_from_outside_is_not_heard() -> None:
     async with served(lambda: 0) as (door, channel):
-        knock = channel.unary_unary("/terrace.internal.FrontDoor/Knock")
+        knock = channel.unary_unary("/terrace.internal.AcceptQueueProbe/Knock")
         for guess in (b"", b"x" * 16):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await knock(guess)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from core.types import Reason, Tier
-from server.edge.call_guard import Answered, Asked, Edge, read_metadata
+from server.edge.call_guard import CallGuard, CallOptions, EncodedAnswer, read_metadata
 from server.edge.checks import InvalidRequestError
 from server.edge.servicer import SERVICE
 from server.overload.admission import Admission, Criticality
@@ -173,8 +173,8 @@ async def test_of_a_key_that_is_given_twice_the_last_value_counts(world: World) 
 
 
 def test_metadata_may_be_missing_and_may_be_bytes() -> None:
-    assert read_metadata(None) == read_metadata(()) == Asked()
-    assert read_metadata([("traceparent", b"\xff")]) == Asked()
+    assert read_metadata(None) == read_metadata(()) == CallOptions()
+    assert read_metadata([("traceparent", b"\xff")]) == CallOptions()
     for key in ("terrace-criticality", "terrace-exercise", "terrace-tier"):
         with pytest.raises(InvalidRequestError, match=key):
             read_metadata([(key, b"user")])
@@ -365,8 +365,8 @@ class Context:
         raise AbortedError
 
 
-def edge(calls: list[Call]) -> Edge:
-    made = Edge(Settings(exercise_share=0.0), Admission(Vegas(initial=4, lowest=4, highest=4)), calls.append)
+def edge(calls: list[Call]) -> CallGuard:
+    made = CallGuard(Settings(exercise_share=0.0), Admission(Vegas(initial=4, lowest=4, highest=4)), calls.append)
     made.pipeline = object()  # type: ignore[assignment]  # the methods below ask it nothing
     return made
 
@@ -376,7 +376,7 @@ async def test_a_call_whose_deadline_had_passed_on_arrival_is_not_begun(left_s: 
     calls: list[Call] = []
     begun: list[bytes] = []
 
-    async def method(_pipeline: object, raw: bytes, *_: object) -> Answered:
+    async def method(_pipeline: object, raw: bytes, *_: object) -> EncodedAnswer:
         begun.append(raw)
         raise AssertionError
 
@@ -397,12 +397,12 @@ async def test_admission_hears_of_the_budget_above_the_floor(left_s: float | Non
             heard.append((criticality, left_s, ceiling))
             return super().admit(criticality, left_s, ceiling)
 
-    async def method(*_: object) -> Answered:
+    async def method(*_: object) -> EncodedAnswer:
         raise InvalidRequestError("enough")
 
     heard: list[tuple[Criticality, float, Tier]] = []
     settings = Settings(reserve_ms=80, default_deadline_ms=100, max_request_ms=500)
-    made = Edge(settings, Admits(Vegas(initial=4, lowest=4, highest=4)), [].append)
+    made = CallGuard(settings, Admits(Vegas(initial=4, lowest=4, highest=4)), [].append)
     made.pipeline = object()  # type: ignore[assignment]  # not asked
     with pytest.raises(AbortedError):
         await made.guard("SimilarItems", CF, method)(b"", Context(left_s))  # type: ignore[arg-type]
@@ -414,7 +414,7 @@ async def test_a_cancellation_goes_on_to_whoever_cancelled() -> None:
     calls: list[Call] = []
     begun = asyncio.Event()
 
-    async def method(*_: object) -> Answered:
+    async def method(*_: object) -> EncodedAnswer:
         begun.set()
         await asyncio.Event().wait()
         raise AssertionError

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from core.types import UserEvent
-from server.edge.call_guard import Edge
+from server.edge.call_guard import CallGuard
 from server.edge.servicer import SERVICE
 from server.overload.admission import Admission
 from server.overload.vegas import Vegas
@@ -258,7 +258,7 @@ async def test_a_surface_may_allow_items_of_the_users_past(world: World) -> None
 
 
 async def test_the_budget_is_the_smaller_of_the_callers_and_the_servers() -> None:
-    edge = Edge(
+    edge = CallGuard(
         replace(SETTINGS, default_deadline_ms=100, max_request_ms=500),
         Admission(Vegas(initial=4, lowest=4, highest=4)),
         [].append,

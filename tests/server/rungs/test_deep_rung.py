@@ -13,8 +13,8 @@ import pytest
 from core.types import NO_SCORES, Candidates, Reason, Stopped, Tier
 from server.rungs.deadline import Deadline
 from server.rungs.deep_rung import SCORER
-from server.rungs.ladder import Ascent
 from server.rungs.pipeline import Pipeline
+from server.rungs.request_record import RequestRecord
 from server.rungs.work_pool import Job, WorkPool
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
@@ -320,7 +320,7 @@ async def test_a_thread_that_comes_free_after_the_deadline_begins_nothing_though
 
     work.start(lambda: release.wait(30), lambda _: None)
     deadline = Deadline.after(0.05, lambda: clock[0])
-    asked = asyncio.create_task(served.recommend(REQUEST, Ascent(deadline)))
+    asked = asyncio.create_task(served.recommend(REQUEST, RequestRecord(deadline)))
     while work.free_slots > 2:  # noqa: ASYNC110 - until it waits for the thread
         await asyncio.sleep(0)
     work.start(passed.set, lambda _: None)
@@ -349,7 +349,7 @@ async def test_scoring_does_not_begin_after_the_deadline_though_the_event_loop_i
     served = Pipeline(bundle, MemoryUserStore(()), work, Settings(), now_s=lambda: 1000.0)
 
     deadline = Deadline.after(0.05, lambda: clock[0])
-    asked = asyncio.create_task(served.recommend(REQUEST, Ascent(deadline)))
+    asked = asyncio.create_task(served.recommend(REQUEST, RequestRecord(deadline)))
     while not began.is_set():  # noqa: ASYNC110 - a thread sets it
         await asyncio.sleep(0)
     work.start(passed.set, lambda _: None)

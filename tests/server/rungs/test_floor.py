@@ -16,8 +16,8 @@ from core.query import Request, build_query
 from core.types import Candidates, Reason, Tier, UserState
 from server.rungs.deadline import Deadline
 from server.rungs.floor import Floor
-from server.rungs.ladder import Ascent
 from server.rungs.pipeline import Pipeline
+from server.rungs.request_record import RequestRecord
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
@@ -69,8 +69,8 @@ class Served:
     def answer(
         self, pipeline: Pipeline, request: Request, ceiling: Tier = Tier.DEEP, restrict: tuple[str, ...] | None = None
     ) -> Recommendation:
-        ascent = Ascent(Deadline.never(), ceiling)
-        return self._runner.run(pipeline.answer(request, UserState(), ascent, restrict=restrict))
+        record = RequestRecord(Deadline.never(), ceiling)
+        return self._runner.run(pipeline.answer(request, UserState(), record, restrict=restrict))
 
 
 @pytest.fixture(scope="module")

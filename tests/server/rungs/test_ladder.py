@@ -12,9 +12,11 @@ import pytest
 
 from core.query import Request
 from core.types import NO_SCORES, Reason, Tier, UserState
+from server.rungs.cost_model import CostModel
 from server.rungs.deadline import Deadline
-from server.rungs.ladder import Ascent, CostModel, Stop
 from server.rungs.pipeline import USER_STORE, Pipeline
+from server.rungs.request_record import RequestRecord
+from server.rungs.stop_flag import StopFlag
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
@@ -165,7 +167,7 @@ async def test_each_fault_has_one_tier_and_one_reason_for_each_rung_above(name: 
     # A model that hangs needs time that passes; for the others it stands still.
     deadline = Deadline.after(budget_s) if deep is Reason.LATE else Deadline.after(budget_s, lambda: 0.0)
 
-    answer = await pipeline(bundle, work, state).recommend(REQUEST, Ascent(deadline))
+    answer = await pipeline(bundle, work, state).recommend(REQUEST, RequestRecord(deadline))
 
     assert answer.tier == tier
     wanted = {Tier.CF: cf, Tier.PRECOMPUTED: NOT_CONFIGURED, Tier.DEEP: deep}
@@ -178,7 +180,7 @@ async def test_a_generator_that_is_late_is_named_and_the_model_scores_the_rest(w
     release = threading.Event()
     bundle = toy.bundle(far=toy.ToyGenerator("far", False, 7, lambda: waits(release)))
 
-    answer = await pipeline(bundle, work).recommend(REQUEST, Ascent(Deadline.after(0.3)))
+    answer = await pipeline(bundle, work).recommend(REQUEST, RequestRecord(Deadline.after(0.3)))
     release.set()
 
     assert (answer.tier, answer.dropped) == (Tier.DEEP, {"far": Reason.LATE})
@@ -190,7 +192,7 @@ async def test_stuck_threads_keep_no_request_from_its_cf_answer_and_nothing_pile
     bundle = toy.bundle(scorer=scorer(lambda stop: waits(release)))  # noqa: ARG005 - deaf to stop
     served = pipeline(bundle, work)
 
-    answers = [await served.recommend(REQUEST, Ascent(Deadline.after(0.2))) for _ in range(6)]
+    answers = [await served.recommend(REQUEST, RequestRecord(Deadline.after(0.2))) for _ in range(6)]
     jobs_waiting = work._jobs.qsize()
     release.set()
     work.close()
@@ -206,7 +208,7 @@ async def test_a_stopped_model_frees_its_thread(work: WorkPool) -> None:
     served = pipeline(toy.bundle(scorer=scorer(toy.hang_until_stopped)), work)
 
     for _ in range(6):
-        assert (await served.recommend(REQUEST, Ascent(Deadline.after(0.1)))).tier is Tier.CF
+        assert (await served.recommend(REQUEST, RequestRecord(Deadline.after(0.1)))).tier is Tier.CF
     await all_free(work)
 
 
@@ -218,7 +220,7 @@ async def test_a_caller_that_goes_away_stops_the_model(work: WorkPool) -> None:
         toy.hang_until_stopped(stop)  # type: ignore[arg-type]  # a Stop
 
     served = pipeline(toy.bundle(scorer=scorer(hang)), work)
-    task = asyncio.create_task(served.recommend(REQUEST, Ascent(Deadline.after(20))))
+    task = asyncio.create_task(served.recommend(REQUEST, RequestRecord(Deadline.after(20))))
     await asyncio.to_thread(started.wait)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -231,10 +233,10 @@ async def test_the_model_scores_as_many_rows_as_fit_and_the_others_follow_in_pri
     """At 9.9 ms a row 9 rows fit into 100 ms less the reserve of a tenth."""
     clock = [0.0]
     bundle = toy.bundle()
-    everything = await pipeline(bundle, work).recommend(replace(REQUEST, limit=9), Ascent(Deadline.never()))
+    everything = await pipeline(bundle, work).recommend(replace(REQUEST, limit=9), RequestRecord(Deadline.never()))
     hasty = pipeline(bundle, work, cost=CostModel(fixed_s=0.0, row_s=0.0099))
 
-    answer = await hasty.recommend(replace(REQUEST, limit=9), Ascent(Deadline.after(0.1, lambda: clock[0])))
+    answer = await hasty.recommend(replace(REQUEST, limit=9), RequestRecord(Deadline.after(0.1, lambda: clock[0])))
 
     assert (answer.tier, answer.scored_rows) == (Tier.DEEP, 9)
     assert answer.pool_rows == everything.pool_rows > 9
@@ -244,7 +246,7 @@ async def test_the_model_scores_as_many_rows_as_fit_and_the_others_follow_in_pri
 async def test_rows_that_the_model_did_not_score_have_no_score(work: WorkPool) -> None:
     bundle = toy.bundle()
     served = pipeline(bundle, work)
-    part = await served.recommend(replace(REQUEST, limit=50), Ascent(Deadline.never()))
+    part = await served.recommend(replace(REQUEST, limit=50), RequestRecord(Deadline.never()))
 
     assert part.scored_rows == part.pool_rows < len(part.rows)
     assert np.isnan(part.scores[part.scored_rows :]).all()
@@ -255,14 +257,14 @@ async def test_too_few_rows_for_the_list_are_no_deep_answer(work: WorkPool) -> N
     clock = [0.0]
     served = pipeline(toy.bundle(), work, cost=CostModel(row_s=0.02))
 
-    answer = await served.recommend(REQUEST, Ascent(Deadline.after(0.1, lambda: clock[0])))
+    answer = await served.recommend(REQUEST, RequestRecord(Deadline.after(0.1, lambda: clock[0])))
 
     assert (answer.tier, answer.skipped[Tier.DEEP]) == (Tier.CF, NO_TIME)
 
 
 @pytest.mark.parametrize("ceiling", [Tier.POPULARITY, Tier.CF, Tier.DEEP])
 async def test_no_answer_comes_from_above_the_ceiling(ceiling: Tier, work: WorkPool) -> None:
-    answer = await pipeline(toy.bundle(), work).recommend(REQUEST, Ascent(Deadline.never(), ceiling))
+    answer = await pipeline(toy.bundle(), work).recommend(REQUEST, RequestRecord(Deadline.never(), ceiling))
 
     assert answer.tier == ceiling
     assert set(answer.skipped.values()) <= {Reason.NOT_ASKED}
@@ -273,7 +275,7 @@ async def test_more_time_never_means_a_lower_tier(work: WorkPool) -> None:
     served = pipeline(toy.bundle(), work)
 
     async def tier(budget_ms: float) -> Tier:
-        return (await served.recommend(REQUEST, Ascent(Deadline.after(budget_ms / 1000, lambda: clock[0])))).tier
+        return (await served.recommend(REQUEST, RequestRecord(Deadline.after(budget_ms / 1000, lambda: clock[0])))).tier
 
     tiers = [await tier(budget_ms) for budget_ms in (0, 0.5, 1.5, 3, 200, 2000)]
 
@@ -284,9 +286,9 @@ async def test_more_time_never_means_a_lower_tier(work: WorkPool) -> None:
 async def test_cf_answers_from_the_quick_generators_only_whatever_the_model_did(work: WorkPool) -> None:
     """So that what is served after a fault is what was evaluated."""
     broken: Recommendation = await pipeline(toy.bundle(scorer=scorer(toy.fail)), work).recommend(
-        REQUEST, Ascent(Deadline.never())
+        REQUEST, RequestRecord(Deadline.never())
     )
-    asked = await pipeline(toy.bundle(), work).recommend(REQUEST, Ascent(Deadline.never(), Tier.CF))
+    asked = await pipeline(toy.bundle(), work).recommend(REQUEST, RequestRecord(Deadline.never(), Tier.CF))
 
     assert broken.rows.tolist() == asked.rows.tolist()
 
@@ -345,7 +347,7 @@ def test_where_many_rows_took_no_longer_than_few_the_cost_is_fixed() -> None:
 
 def test_a_stop_that_came_first_stops_the_run_at_once() -> None:
     calls: list[str] = []
-    stop = Stop()
+    stop = StopFlag()
     stop.stop()
     stop.on_stop(lambda: calls.append("ended"))
 
@@ -360,9 +362,9 @@ def test_a_child_deadline_is_never_later() -> None:
 
 
 def test_stage_times_add_up_in_the_order_they_ended() -> None:
-    ascent = Ascent(Deadline.never(), Tier.DEEP)
-    ascent.ended("store")
-    ascent.ended("propose")
+    record = RequestRecord(Deadline.never(), Tier.DEEP)
+    record.ended("store")
+    record.ended("propose")
 
-    assert list(ascent.stage_ms) == ["store", "propose"]
-    assert min(ascent.stage_ms.values()) >= 0
+    assert list(record.stage_ms) == ["store", "propose"]
+    assert min(record.stage_ms.values()) >= 0

@@ -15,8 +15,8 @@ from core.catalogue import Filters
 from core.query import Request, build_query
 from core.types import Reason, Tier, UserEvent, UserState
 from server.rungs.deadline import Deadline
-from server.rungs.ladder import Ascent
 from server.rungs.pipeline import Pipeline
+from server.rungs.request_record import RequestRecord
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
@@ -71,8 +71,8 @@ class Replay:
         self._pipeline = Pipeline(self.bundle, MemoryUserStore(()), work, Settings())
 
     def recommend(self, request: Request, user: UserState, ceiling: Tier) -> Recommendation:
-        ascent = Ascent(Deadline.never(), ceiling)
-        return self._runner.run(self._pipeline.answer(request, user, ascent, now_s=NOW_S))
+        record = RequestRecord(Deadline.never(), ceiling)
+        return self._runner.run(self._pipeline.answer(request, user, record, now_s=NOW_S))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ SIMILAR = Request(user_id="", limit=8)
 
 
 async def test_similar_items_start_with_neighbours_and_go_on_with_popular_ones(served: Pipeline) -> None:
-    answer = await served.similar("item-11", SIMILAR, Ascent(Deadline.never(), Tier.CF))
+    answer = await served.similar("item-11", SIMILAR, RequestRecord(Deadline.never(), Tier.CF))
 
     assert ids_of(answer)[:3] == ["item-12", "item-13", "item-14"]
     assert len(answer.rows) == SIMILAR.limit
@@ -131,14 +131,14 @@ async def test_similar_items_start_with_neighbours_and_go_on_with_popular_ones(s
 
 @pytest.mark.parametrize("item_id", IDS)
 async def test_no_item_is_similar_to_itself_and_the_list_is_full(served: Pipeline, item_id: str) -> None:
-    answer = await served.similar(item_id, replace(SIMILAR, limit=40), Ascent(Deadline.never(), Tier.CF))
+    answer = await served.similar(item_id, replace(SIMILAR, limit=40), RequestRecord(Deadline.never(), Tier.CF))
 
     assert item_id not in ids_of(answer)
     assert len(answer.rows) == 40
 
 
 async def test_an_unknown_item_has_popular_items_and_the_reason_is_said(served: Pipeline) -> None:
-    answer = await served.similar("unheard-of", SIMILAR, Ascent(Deadline.never(), Tier.CF))
+    answer = await served.similar("unheard-of", SIMILAR, RequestRecord(Deadline.never(), Tier.CF))
 
     assert (answer.tier, answer.skipped[Tier.CF]) == (Tier.POPULARITY, Reason.UNKNOWN_ITEM)
     assert len(answer.rows) == SIMILAR.limit
@@ -147,7 +147,7 @@ async def test_an_unknown_item_has_popular_items_and_the_reason_is_said(served: 
 async def test_similar_items_keep_to_filters_and_exclusions(served: Pipeline) -> None:
     request = replace(SIMILAR, exclude=("item-12",), filters=Filters(categories=("toy",)))
 
-    answer = await served.similar("item-11", request, Ascent(Deadline.never(), Tier.CF))
+    answer = await served.similar("item-11", request, RequestRecord(Deadline.never(), Tier.CF))
 
     assert ids_of(answer)[:2] == ["item-13", "item-14"]
     assert all(row % 3 for row in answer.rows.tolist())
@@ -161,7 +161,7 @@ async def test_ranking_gives_every_known_item_once_whatever_filters_would_say(
     asked = ("item-05", "item-59", "unheard-of", "item-02", "item-31")
     request = Request(user_id="ada", limit=len(asked), recent_events=history)
 
-    answer = await served.rank(asked, request, Ascent(Deadline.never()))
+    answer = await served.rank(asked, request, RequestRecord(Deadline.never()))
 
     assert sorted(ids_of(answer)) == ["item-02", "item-05", "item-31", "item-59"]
     assert answer.tier is (Tier.DEEP if history else Tier.POPULARITY)
@@ -169,7 +169,9 @@ async def test_ranking_gives_every_known_item_once_whatever_filters_would_say(
 
 
 async def test_ranking_nothing_that_is_known_is_an_empty_answer(served: Pipeline) -> None:
-    answer = await served.rank(("what", "ever"), Request("ada", 2, recent_events=toy.HISTORY), Ascent(Deadline.never()))
+    answer = await served.rank(
+        ("what", "ever"), Request("ada", 2, recent_events=toy.HISTORY), RequestRecord(Deadline.never())
+    )
 
     assert len(answer.rows) == 0
 
@@ -178,7 +180,7 @@ async def test_events_of_the_request_join_the_stored_ones(served: Pipeline) -> N
     await served._store.append("ada", [toy.HISTORY[1]])
     request = Request(user_id="ada", limit=8, recent_events=(toy.HISTORY[0],))
 
-    answer = await served.recommend(request, Ascent(Deadline.never(), Tier.CF))
+    answer = await served.recommend(request, RequestRecord(Deadline.never(), Tier.CF))
 
     assert {"item-12", "item-13", "item-14", "item-03", "item-04"} <= set(ids_of(answer))
     assert "item-02" not in ids_of(answer)
@@ -187,7 +189,7 @@ async def test_events_of_the_request_join_the_stored_ones(served: Pipeline) -> N
 async def test_the_same_request_has_the_same_answer(served: Pipeline) -> None:
     request = Request(user_id="ada", limit=8, recent_events=toy.HISTORY)
 
-    first, second = [await served.recommend(request, Ascent(Deadline.never())) for _ in range(2)]
+    first, second = [await served.recommend(request, RequestRecord(Deadline.never())) for _ in range(2)]
 
     assert first.rows.tolist() == second.rows.tolist()
     assert first.scores.tolist() == second.scores.tolist()

@@ -10,8 +10,8 @@ from core.query import Request
 from core.types import Reason, UserState
 from server.overload.breaker import State
 from server.rungs.deadline import Deadline
-from server.rungs.ladder import Ascent
 from server.rungs.pipeline import USER_STORE, Pipeline
+from server.rungs.request_record import RequestRecord
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
 from tests.server import toy
@@ -50,7 +50,7 @@ async def test_a_store_that_had_no_fair_time_to_answer_is_left_to_the_others(
     work = WorkPool(threads=1, slots=1)
     pipeline = Pipeline(toy.bundle(), BrokenStore(reason), work, Settings())
     for _ in range(30):
-        await pipeline.recommend(Request("ada", 8), Ascent(Deadline(budget_s, lambda: 0.0)))
+        await pipeline.recommend(Request("ada", 8), RequestRecord(Deadline(budget_s, lambda: 0.0)))
     work.close()
 
     assert pipeline.breakers[USER_STORE].state is state

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from core.query import Request
 from core.types import Reason, Tier, UserEvent, UserState
 from server.rungs.deadline import Deadline
-from server.rungs.ladder import Ascent
 from server.rungs.pipeline import Pipeline
+from server.rungs.request_record import RequestRecord
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
 from tests.server import toy
@@ -95,7 +95,7 @@ def answer(world: World, deadline_ms: float) -> tuple[Recommendation, float]:
 
         async def ask() -> tuple[Recommendation, float]:
             deadline = Deadline.after(deadline_ms / 1000, loop.time)
-            return await served.recommend(request, Ascent(deadline)), -deadline.left_s() * 1000
+            return await served.recommend(request, RequestRecord(deadline)), -deadline.left_s() * 1000
 
         return loop.run(ask())
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from core.types import Reason, Tier, UserState
-from server.edge.accept_queue import FrontDoor
+from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE
 from server.gauges import watch
 from server.overload.admission import Criticality
@@ -232,7 +232,7 @@ def _is_mixed(counted: Tally) -> None:
 
 
 def watched(telemetry: Telemetry, server: Running, store: UserStore) -> LoopLag:
-    lag, door = LoopLag(server.admission.notice_lag), FrontDoor(lambda: 0)
+    lag, door = LoopLag(server.admission.notice_lag), AcceptQueueProbe(lambda: 0)
     watch(
         telemetry,
         admission=server.admission,

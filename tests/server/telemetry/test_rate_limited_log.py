@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from server.telemetry.rate_limited_log import EVERY_S, Seldom
+from server.telemetry.rate_limited_log import EVERY_S, RateLimitedLog
 
 if TYPE_CHECKING:
     import pytest
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def test_the_first_is_said_at_once_and_the_others_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     now = [50.0]
-    seldom = Seldom(logging.getLogger("test"), lambda: now[0])
+    seldom = RateLimitedLog(logging.getLogger("test"), lambda: now[0])
 
     for _ in range(200):
         seldom.error("the model is wrong")
@@ -27,7 +27,7 @@ def test_the_first_is_said_at_once_and_the_others_are_counted(caplog: pytest.Log
 
 
 def test_one_thing_does_not_hide_another_and_an_error_comes_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
-    seldom = Seldom(logging.getLogger("test"), lambda: 0.0)
+    seldom = RateLimitedLog(logging.getLogger("test"), lambda: 0.0)
     try:
         _ = {}["why it failed"]
     except KeyError:
