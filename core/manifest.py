@@ -70,7 +70,7 @@ class Manifest:
 
         data: the data report of the events it was built from.
 
-        gate: what ``offline.gate`` said of it, and ``action``: what was done about that; empty = it was not asked.
+        gate: what ``offline.publish.gate`` said of it, and ``action``: what was done about that; empty = it was not asked.
 
         files: path inside the folder -> size and checksum.
     """

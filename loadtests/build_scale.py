@@ -22,8 +22,8 @@ from candidate_gen.cooccurrence import SEQUENCES, CoOccurrence
 from candidate_gen.popularity import Popularity
 from candidate_gen.registry import BuildInputs
 from loadtests.processes import Child, memory_mb
-from offline.engine import open_engine
-from offline.read import read_dataset
+from offline.read.dataset import read_dataset
+from offline.read.engine import open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

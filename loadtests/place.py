@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from core.catalogue import Catalogue
 from core.manifest import BundleError, newest_bundle
 from loadtests.users import Users
-from offline.recipe import LIMITS
+from offline.build.recipe import LIMITS
 from server.loader import load_bundle
 from server.store.embedded import EmbeddedStore
 

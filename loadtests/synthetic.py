@@ -34,8 +34,8 @@ from candidate_gen.registry import BuildInputs
 from core.catalogue import Catalogue
 from core.manifest import Manifest
 from loadtests.users import Users, limit_for_pool
-from offline.publish import open_draft, publish, seal, version_at
-from offline.recipe import LIMITS, cf_params, similar_params
+from offline.build.recipe import LIMITS, cf_params, similar_params
+from offline.bundle_folder import open_draft, publish, seal, version_at
 from ranking.cf_scorer import CfScorer
 from ranking.export import save_model
 from ranking.features import Features, SourceScale

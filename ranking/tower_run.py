@@ -13,8 +13,8 @@ from torch.nn import functional
 from ranking.networks import UserTower
 from ranking.sequences import SECONDS_PER_DAY
 from ranking.softmax import catalogue_softmax
+from ranking.tower_examples import TrendGrid, Windows, newest_first
 from ranking.tower_settings import FULL_SOFTMAX_ITEMS, TowerQuestions, TowerSettings
-from ranking.windows import TrendGrid, Windows, newest_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -176,7 +176,7 @@ def _lateness(run: Run) -> str:
 
 
 def _style() -> Markup:
-    ours = (files("offline.report_html") / "templates" / "style.css").read_text(encoding="utf-8")
+    ours = (files("offline.publish.html_report") / "templates" / "style.css").read_text(encoding="utf-8")
     more = (files(__name__) / "templates" / "load.css").read_text(encoding="utf-8")
     return Markup(ours + more)  # noqa: S704 - our own files: escaping would break their quotes
 

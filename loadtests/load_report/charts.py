@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from loadtests.load_report.series import OUTCOMES, outcomes
-from offline.report_html.svg import Scale, group, line, number, path, picture, spread, tag, text, ticks
+from offline.publish.html_report.svg import Scale, group, line, number, path, picture, spread, tag, text, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

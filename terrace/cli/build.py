@@ -84,7 +84,7 @@ def build(
     Example: `terrace build --events events.parquet --items items.csv --map timestamp=ts --weight rating=2`
     """
     source = _source(locals())
-    from offline.gate import check
+    from offline.publish.gate import check
 
     writable(report_to)
     earlier = load_previous(previous, bundles)
@@ -137,7 +137,7 @@ def evaluate(
     Example: `terrace evaluate --events ratings.csv --split last-event --report ratings.html`
     """
     source = _source(locals())
-    from offline.gate import check
+    from offline.publish.gate import check
 
     writable(report_to)
     with builder(source) as (made, told):

@@ -31,9 +31,9 @@ def compare(
 
     Example: `terrace compare 20250530T020000Z 20250531T020000Z --report changes.html`
     """
-    from offline.compare import Measured
-    from offline.compare import compare as held_against
-    from offline.report_html import render
+    from offline.publish.compare import Measured
+    from offline.publish.compare import compare as held_against
+    from offline.publish.html_report import render
 
     writable(report_to)
     before, after = (Measured.load(find_bundle(name, bundles)) for name in (old, new))

@@ -28,7 +28,7 @@ from terrace.cli.steps import Source, builder, gate_entry, load_previous, measur
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from offline.build import Builder
+    from offline.build.builder import Builder
     from offline.progress import Progress
     from terrace.client import Answer, Client
 
@@ -78,7 +78,7 @@ def demo(
     port: Annotated[int, typer.Option(help="Port for --serve.")] = DEFAULT_PORT,
 ) -> None:
     """Build from events, evaluate, serve, ask as a client would, break things, and show every answer."""
-    from offline.gate import check
+    from offline.publish.gate import check
 
     bundles = folder / "bundles"
     if keep_serving and any(bundles.glob(f"*/{MANIFEST_NAME}")):
@@ -289,7 +289,7 @@ def broken_model(bundle: Path, folder: Path) -> Path:
     import onnx
 
     from core.manifest import read_manifest
-    from offline.publish import seal
+    from offline.bundle_folder import seal
 
     broken = folder / "broken"
     shutil.rmtree(broken, ignore_errors=True)

@@ -14,9 +14,9 @@ from terrace.cli.output import bars, console, errors
 from terrace.cli.serve import EMBEDDED
 
 if TYPE_CHECKING:
-    from offline.log import EventLog
     from offline.progress import Progress
-    from offline.read import Dataset
+    from offline.read.dataset import Dataset
+    from offline.read.event_log import EventLog
 
 USERS_PER_BATCH = 500
 
@@ -36,7 +36,7 @@ def ingest(
 
     The embedded store must not be in use by a running server at the same time.
     """
-    from offline.log import EventLog
+    from offline.read.event_log import EventLog
     from server.store.embedded import EmbeddedStore
 
     with ExitStack() as stack:

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from offline.engine import Engine
-    from offline.read import Dataset
+    from offline.read.dataset import Dataset
+    from offline.read.engine import Engine
 
 Events: TypeAlias = Annotated[
     str, typer.Option(help="Events: a Parquet or CSV file, a folder of them, or a glob in quotes.")
@@ -68,8 +68,8 @@ def dataset(
     needs_time: bool = True,
 ) -> Iterator[tuple[Dataset, Engine]]:
     """The input, read with the options as they were given; good until the context ends."""
-    from offline.engine import open_engine
-    from offline.read import read_dataset
+    from offline.read.dataset import read_dataset
+    from offline.read.engine import open_engine
 
     mapping = dict(_pair("--map", text) for text in column_map)
     weights = {name: _number("--weight", text, value) for text in weight for name, value in [_pair("--weight", text)]}

@@ -107,7 +107,7 @@ def _caption(answer: Answer, elapsed_ms: float) -> str:
 
 
 def figures_table(metrics: Mapping[str, Any]) -> list[Table]:
-    """What ``offline.judge.judge`` measured, for people: the figures of the longest lists; the report has the others."""
+    """What ``offline.evaluate.evaluation.judge`` measured, for people: the figures of the longest lists; the report has the others."""
     k = max(int(name.partition("@")[2]) for name in next(iter(metrics["rungs"].values())) if "@" in name)
     names = [f"ndcg@{k}", f"recall@{k}", f"hit_rate@{k}"]
     split = metrics["split"]

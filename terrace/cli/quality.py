@@ -15,9 +15,9 @@ from terrace.cli.output import console, errors
 from terrace.cli.steps import Source, builder, gate_entry, measure
 
 if TYPE_CHECKING:
+    from offline.evaluate.baselines import Reference
+    from offline.evaluate.public_data import Protocol
     from offline.progress import Progress
-    from offline.protocols import Protocol
-    from offline.reference import Reference
 
 REFERENCE = Path("eval") / "baselines.py"
 """Beside the folder of data sets."""
@@ -41,12 +41,12 @@ def quality(
 
     Example: `terrace quality online-retail --dir ../shared/data`
     """
-    from offline.gate import check
-    from offline.judge import NOT_REPRODUCIBLE
-    from offline.protocols import BASELINES, PROTOCOLS, hold
-    from offline.quality import markdown
-    from offline.reference import Reference, load
-    from offline.report_html import render
+    from offline.evaluate.baselines import Reference, load
+    from offline.evaluate.evaluation import NOT_REPRODUCIBLE
+    from offline.evaluate.public_data import BASELINES, PROTOCOLS, hold
+    from offline.evaluate.quality_table import markdown
+    from offline.publish.gate import check
+    from offline.publish.html_report import render
 
     if data not in PROTOCOLS:
         raise typer.BadParameter(f"{data}: there are {', '.join(PROTOCOLS)}")
@@ -109,7 +109,7 @@ def source_of(protocol: Protocol, folder: Path) -> Source:
 
 def plain(protocol: Protocol, reference: Reference, told: Progress) -> dict[str, Any]:
     """The plain methods' figures, for new items and where repeats are allowed."""
-    from offline.protocols import NEW, REPEATS
+    from offline.evaluate.public_data import NEW, REPEATS
 
     found = {NEW: reference.figures(protocol.baselines, new_only=True, progress=told)}
     if protocol.repeat_baselines:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from offline.build import Builder
-    from offline.compare import Measured
-    from offline.gate import Verdict
+    from offline.build.builder import Builder
     from offline.progress import Progress
+    from offline.publish.compare import Measured
+    from offline.publish.gate import Verdict
 
 GateMode = Literal["refuse", "mark", "off"]
 
@@ -51,10 +51,10 @@ class Source:
 @contextmanager
 def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Builder, Progress]]:
     """A builder over the input, after the data report; its warnings follow when the context ends."""
-    from offline.build import Builder, Training
-    from offline.fit import World
-    from offline.plan import TIMED_SPLITS, SplitKind
-    from offline.report import render
+    from offline.build.builder import Builder, Training
+    from offline.build.fit import World
+    from offline.read.data_report import render
+    from offline.split.windows import TIMED_SPLITS, SplitKind
 
     split = SplitKind(source.split)
     with (
@@ -88,9 +88,9 @@ def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Build
 
 def measure(made: Builder, told: Progress) -> Measured:
     """Fit at the last window's cut, and ask the serving code that window's questions; no figures where there are none."""
-    from offline.compare import Measured
-    from offline.judge import judge
-    from offline.per_user import PerUser
+    from offline.evaluate.evaluation import judge
+    from offline.evaluate.per_user import PerUser
+    from offline.publish.compare import Measured
     from terrace.cli.served import InProcess
 
     folder = made.world.scratch / "evaluated"
@@ -128,7 +128,7 @@ def load_previous(name: str, bundles: Path) -> Measured | None:
     Raises:
         BundleError: the named one cannot be read.
     """
-    from offline.compare import Measured
+    from offline.publish.compare import Measured
 
     if name:
         return Measured.load(find_bundle(name, bundles))
@@ -153,10 +153,10 @@ def release(
     made: Builder, bundles: Path, measured: Measured | None, gate: dict[str, Any], previous: Measured | None = None
 ) -> Path:
     """Fit on everything, record golden answers, write the report, publish."""
-    from offline.compare import Measured
-    from offline.per_user import FILE_NAME
-    from offline.publish import open_draft, publish, seal, version_at
-    from offline.report_html import FILE_NAME as REPORT_NAME
+    from offline.bundle_folder import open_draft, publish, seal, version_at
+    from offline.evaluate.per_user import FILE_NAME
+    from offline.publish.compare import Measured
+    from offline.publish.html_report import FILE_NAME as REPORT_NAME
     from terrace.cli.served import InProcess
 
     version = version_at(time.time())
@@ -178,8 +178,8 @@ def release(
 
 def report(measured: Measured, previous: Measured | None, warnings: Sequence[str], title: str = "") -> str:
     """The HTML page of a bundle or an evaluation."""
-    from offline.compare import compare
-    from offline.report_html import render
+    from offline.publish.compare import compare
+    from offline.publish.html_report import render
 
     change = compare(previous, measured) if previous is not None else None
     return render(measured.manifest, change=change, warnings=warnings, title=title)

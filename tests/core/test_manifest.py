@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.manifest import BundleError, Manifest, newest_bundle, read_manifest, verify
-from offline.publish import open_draft, publish, seal, version_at
+from offline.bundle_folder import open_draft, publish, seal, version_at
 
 if TYPE_CHECKING:
     from pathlib import Path

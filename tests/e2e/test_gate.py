@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core.manifest import newest_bundle, read_manifest, verify
-from offline.per_user import PerUser
+from offline.evaluate.per_user import PerUser
 from tests.e2e.commands import terrace
 
 if TYPE_CHECKING:

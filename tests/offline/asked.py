@@ -16,9 +16,9 @@ from core.catalogue import Catalogue
 from core.manifest import Manifest
 from core.query import build_query
 from core.types import Candidates, Recommendation, Tier, UserState
-from offline.log import EventLog
-from offline.questions import Questions
-from offline.split import Cases
+from offline.evaluate.recommend import Questions
+from offline.read.event_log import EventLog
+from offline.split.cases import Cases
 
 if TYPE_CHECKING:
     from core.query import Request

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offline.engine import open_engine
+from offline.read.engine import open_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from offline.engine import Engine
+    from offline.read.engine import Engine
 
 
 @pytest.fixture

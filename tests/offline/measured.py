@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from core.manifest import Manifest
-from offline.compare import Measured
-from offline.per_user import PerUser
+from offline.evaluate.per_user import PerUser
+from offline.publish.compare import Measured
 
 RUNGS = ("POPULARITY", "CF", "DEEP")
 HOSTILE = '<script>alert("x")</script>&\'"'

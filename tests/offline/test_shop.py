@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from offline.read import read_dataset
+from offline.read.dataset import read_dataset
 from offline.shop import Shop, generate_shop
 from offline.shop.goods import DEPARTMENTS
 from offline.shop.truth import DAY_S
@@ -15,7 +15,7 @@ from offline.shop.world import KINDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from offline.engine import Engine
+    from offline.read.engine import Engine
     from offline.shop.visits import Looks
 
 NOUNS = [kind.noun for kind in KINDS]

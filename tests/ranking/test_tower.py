@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ranking.sequences import Sequences
 from ranking.tower import TowerResult, train_tower
+from ranking.tower_examples import TrendGrid, Windows
 from ranking.tower_run import TowerRun
 from ranking.tower_settings import TowerQuestions, TowerSettings
-from ranking.windows import TrendGrid, Windows
 from tests.ranking import world
 from tests.ranking.conftest import SETTINGS
 

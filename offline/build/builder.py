@@ -1,0 +1,171 @@
+"""One build, from what was read to the folder of a draft: choose, train, fit, write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from core.strings import save_strings
+from offline.build.fit import Known, fit
+from offline.build.parameter_search import choose
+from offline.bundle_folder import seal
+from offline.split.cases import user_states
+from offline.split.windows import SplitKind, plan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from core.bundle import Bundle
+    from core.manifest import Manifest
+    from core.types import UserState
+    from offline.build.fit import Fitted, World
+    from offline.build.ranker_training import DeepTrainer, Model
+    from offline.build.recipe import Recipe
+    from offline.progress import Progress
+    from offline.split.cases import Cases
+    from offline.split.cuts import Cut
+    from offline.split.windows import Plan
+
+CHOOSE_S = 60.0
+"""No new trial of CF parameters starts after so many seconds."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What may be spent on the deep model.
+
+    Attributes:
+        minutes: about how long towers and ranker may take together.
+
+        checkpoints: a folder where an interrupted training is found again and goes on; None = it starts anew.
+
+        ablate: train the ranker once more without each group of inputs, to say what each is worth.
+    """
+
+    minutes: float = 30.0
+    checkpoints: Path | None = None
+    ablate: bool = False
+
+
+class Builder:
+    """Makes drafts of one set of events at any cut, with choices made once.
+
+    Attributes:
+        world: what was read.
+
+        plan: the windows.
+
+        warnings: what was not done as asked, in words; grows while drafts are made.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        split: SplitKind,
+        horizon_days: float,
+        *,
+        seed: int,
+        deep: bool,
+        progress: Progress,
+        training: Training | None = None,
+    ) -> None:
+        """Plan the windows; nothing is fitted yet.
+
+        Args:
+            world: what was read.
+            split: how questions are made.
+            horizon_days: length of a window; shorter where the data is short.
+            seed: of every random number.
+            deep: whether to train the deep model.
+            progress: told of everything that takes long.
+            training: what may be spent on the deep model.
+        """
+        self.world = world
+        self.plan: Plan = plan_of(world.log, split, horizon_days)
+        self.warnings: list[str] = []
+        self._split, self._seed, self._with_deep, self._progress = split, seed, deep, progress
+        self._training = training or Training()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """Parameters of the lower rungs, chosen on the validation window."""
+        recipe = choose(self.world, self.plan, budget_s=CHOOSE_S, seed=self._seed, progress=self._progress)
+        if recipe.untried:
+            self.warnings.append(
+                f"{recipe.untried} settings of the lower rungs were not tried within {CHOOSE_S:.0f} s: on a faster "
+                "machine the same data may be given others"
+            )
+        return recipe
+
+    @cached_property
+    def _trainer(self) -> DeepTrainer:
+        from offline.build.ranker_training import DeepTrainer
+
+        return DeepTrainer(
+            self.world,
+            self.recipe,
+            seed=self._seed,
+            train_s=60 * self._training.minutes,
+            checkpoints=self._training.checkpoints,
+            ablate=self._training.ablate,
+            warnings=self.warnings,
+            progress=self._progress,
+        )
+
+    @cached_property
+    def _model(self) -> Model | None:
+        return self._trainer.train(self.plan) if self._with_deep else None
+
+    def draft(self, folder: Path, cut: Cut, version: str) -> Manifest:
+        """Write a sealed bundle that knows the world up to ``cut`` into an empty folder, without figures."""
+        known = Known.at(self.world, cut)
+        model = self._model
+        if model is None:
+            return _write(folder, self.world, fit(self.world, known, self.recipe), version)
+        tower = self._trainer.towers.next(known, model.tower)
+        fitted = self._trainer.fit(known, tower)
+        (folder / "model").mkdir()
+        about = self._trainer.write(folder / "model", model, tower, fitted)
+        return _write(folder, self.world, fitted, version, about)
+
+    def test_questions(
+        self, bundle: Bundle, *, new_only: bool = True
+    ) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
+        """The questions of the last window, what the store would know, and a description for the figures.
+
+        Args:
+            bundle: what will be asked.
+            new_only: only items that the user did not have before count as answers.
+        """
+        cases = self.plan.test.cases(self.world.log, self.world.targets, new_only=new_only)
+        states = user_states(self.world.log, cases, bundle, self.world.data.event_types)
+        described = {"kind": self._split.value, "horizon_days": self.plan.horizon_days, "new_only": new_only}
+        return cases, states, described
+
+
+def _write(
+    folder: Path, world: World, fitted: Fitted, version: str, model: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Write everything but the model into the folder and seal it, without figures."""
+    for name in ("catalogue", "cf", "similar", "generators"):
+        (folder / name).mkdir()
+    world.data.catalogue.save(folder / "catalogue")
+    save_strings(folder / "titles", world.data.titles)
+    fitted.prior.save(folder / "cf")
+    fitted.similar.save(folder / "similar")
+    for name, generator in fitted.generators.items():
+        (folder / "generators" / name).mkdir()
+        generator.save(folder / "generators" / name)
+    manifest = replace(
+        fitted.bundle.manifest,
+        version=version,
+        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        code_version=importlib.metadata.version("terrace"),
+        data=world.data.report.as_dict(),
+        model=model or {},
+    )
+    return seal(folder, manifest)

@@ -1,0 +1,304 @@
+"""How a build makes its deep rung: towers at rolling cuts, pools of what the generators really propose, a ranker."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from offline.build.fit import Known, fit
+from offline.build.pool_sizes import limits_of
+from offline.build.pools import queries as ask
+from offline.build.pools import questions
+from offline.build.tower_training import TOWER_SHARE, TowerTrainer
+from offline.split.cases import user_states
+from ranking.export import save_model
+from ranking.features import QUERY_FEATURES, Features, SourceScale
+from ranking.importance import ablation, importance, input_names
+from ranking.ranker import RankerResult, RankerSettings, predict, train_ranker
+from ranking.ranking_data import RankingData
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from candidate_gen.registry import BuildableGenerator
+    from core.types import Query
+    from offline.build.fit import Fitted, World
+    from offline.build.pools import Question
+    from offline.build.recipe import Recipe
+    from offline.progress import Progress
+    from offline.split.cases import Cases
+    from offline.split.windows import Plan, Window
+    from ranking.networks import Ensemble
+    from ranking.tower import TowerResult
+
+MAX_CASES = 3_000
+"""Questions of one window, and one kind, that the ranker learns from; bounds memory and time of a build."""
+KEPT_ROWS = 250
+"""Wrong rows of a training pool that are kept, drawn anew for each question; the right ones all are."""
+RANKER_EPOCHS = 12
+RANKER_SHARE = 0.2
+"""Of the time to train that the ranker may take."""
+INSPECTED = 600
+"""Validation questions that importances are measured on."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is learned once and used at any later cut.
+
+    Attributes:
+        tower: fitted at the validation cut; later cuts go on from it.
+
+        scales: of the source scores, measured on the training pools.
+
+        sample: [n, F] real features, to check exported graphs with.
+
+        about: what the manifest says of the training.
+    """
+
+    tower: TowerResult
+    ranker: RankerResult
+    scales: dict[str, SourceScale]
+    sample: np.ndarray[Any, np.dtype[np.float32]]
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One window's questions and what was fitted for them."""
+
+    fitted: Fitted
+    tower: TowerResult
+    questions: list[Question]
+
+
+class DeepTrainer:
+    """Trains the deep rung of one build.
+
+    Attributes:
+        towers: trains its towers.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        recipe: Recipe,
+        *,
+        seed: int,
+        train_s: float,
+        checkpoints: Path | None,
+        ablate: bool,
+        warnings: list[str],
+        progress: Progress,
+    ) -> None:
+        """Remember what to train from.
+
+        Args:
+            world: what was read.
+            recipe: of the lower rungs.
+            seed: of every random number.
+            train_s: about how long towers and ranker may take, seconds.
+            checkpoints: see ``TowerTrainer``.
+            ablate: train the ranker once more without each group of inputs.
+            warnings: told what was not done as asked.
+            progress: told of everything that takes long.
+        """
+        self._world, self._recipe, self._seed, self._progress = world, recipe, seed, progress
+        self._warnings, self._train_s, self._ablate = warnings, train_s, ablate
+        self.towers = TowerTrainer(
+            world,
+            recipe,
+            seed=seed,
+            limit_s=TOWER_SHARE * train_s,
+            checkpoints=checkpoints,
+            warnings=warnings,
+            progress=progress,
+        )
+
+    def train(self, plan: Plan) -> Model | None:
+        """The model of a plan; None, with a warning, where there is nothing to learn from."""
+        tower: TowerResult | None = None
+        asked = []
+        for window in (*plan.train, plan.valid):
+            try:
+                one = self._ask(window, tower)
+            except ValueError as error:
+                self._warnings.append(f"the ladder of this bundle ends at CF: {error}")
+                return None
+            tower = one.tower
+            asked.append(one)
+        *training, held_out = asked
+        scales = self._scales(training)
+        rng = np.random.default_rng(self._seed)
+        data = [part for part in (self._data(one, scales, rng) for one in training) if len(part)]
+        valid = self._data(held_out, scales, None)
+        names = self._features(held_out.fitted, scales).names
+        try:
+            ranker = self._rank(data, valid, names, ())
+        except ValueError as error:
+            self._warnings.append(f"the ladder of this bundle ends at CF: {error}")
+            return None
+        if ranker.note:
+            self._warnings.append(f"the ranker: {ranker.note}")
+        about = {
+            "tower": asdict(self.towers.manner.settings),
+            "tower_epochs": [one.tower.best_epoch for one in asked],
+            "tower_ndcg@20": _measured(asked[0].tower.metric),
+            "ranker_epochs": ranker.best_epochs,
+            "ranker_ndcg@20": [_measured(metric) for metric in ranker.metric],
+            "mix": _mix(ranker.ensemble, names),
+            "calibration": None if ranker.calibration is None else asdict(ranker.calibration),
+            "training_questions": sum(map(len, data)),
+            "validation_questions": len(valid),
+            "note": ranker.note,
+            **self._worth(ranker.ensemble, data, valid, names),
+        }
+        return Model(held_out.tower, ranker, scales, valid.features[:1000], about)
+
+    def fit(self, known: Known, tower: TowerResult, reuse: Mapping[str, BuildableGenerator] | None = None) -> Fitted:
+        """Generators, prior and encoder at a cut."""
+        encoder = self.towers.encoder(tower)
+        return fit(self._world, known, self._recipe, item_vectors=tower.item_vectors, encoder=encoder, reuse=reuse)
+
+    def write(self, folder: Path, model: Model, tower: TowerResult, fitted: Fitted) -> dict[str, Any]:
+        """Write the model's folder of a bundle; returns what the manifest says of it."""
+        features = self._features(fitted, model.scales)
+        save_model(
+            folder,
+            tower=tower.tower,
+            ensemble=model.ranker.ensemble,
+            item_vectors=tower.item_vectors,
+            features=features,
+            sample=model.sample,
+            about=model.about,
+        )
+        return {**model.about, "features": list(features.names)}
+
+    def _ask(self, window: Window, before: TowerResult | None) -> _Asked:
+        """Fit at the window's cut and put its questions: for new items, and for all where things are had again."""
+        world = self._world
+        known = Known.at(world, window.cut)
+        cases = window.cases(world.log, world.targets, new_only=True).sample(MAX_CASES, self._seed)
+        tower = self.towers.first(known, cases) if before is None else self.towers.next(known, before)
+        fitted = self.fit(known, tower)
+        found: list[Question] = []
+        for repeats in (False, True) if world.repeats else (False,):
+            if repeats:
+                cases = window.cases(world.log, world.targets, new_only=False).sample(MAX_CASES, self._seed)
+            states = user_states(world.log, cases, fitted.bundle, world.data.event_types)
+            asked = ask(fitted.bundle, cases, states, allow_repeats=repeats)
+            if before is None and not repeats:
+                fitted = self._shared_out(fitted, tower, asked, cases)
+            found += questions(fitted.bundle, asked, cases, what="make training pools", progress=self._progress)
+        return _Asked(fitted, tower, found)
+
+    def _shared_out(self, fitted: Fitted, tower: TowerResult, asked: Sequence[Query], cases: Cases) -> Fitted:
+        """Choose the limits again, now that there are vectors: on the first window, for this and all later cuts."""
+        limits = {**self._recipe.limits, **limits_of(fitted.bundle, asked, cases.relevant)}
+        self._recipe = replace(self._recipe, limits=limits)
+        return self.fit(fitted.known, tower, reuse=fitted.generators)
+
+    def _rank(
+        self, data: list[RankingData], valid: RankingData, names: tuple[str, ...], without: tuple[int, ...]
+    ) -> RankerResult:
+        inputs = input_names(names)
+        return train_ranker(
+            data,
+            valid,
+            settings=RankerSettings(),
+            anchors=tuple(at for at in (inputs.index("prior"), inputs.index("tower_dot")) if at not in without),
+            context=tuple(inputs.index(name) for name in QUERY_FEATURES),
+            without=without,
+            max_epochs=RANKER_EPOCHS,
+            time_limit_s=RANKER_SHARE * self._train_s,
+            seed=self._seed,
+            progress=self._tell_ranker,
+        )
+
+    def _worth(
+        self, ensemble: Ensemble, data: list[RankingData], valid: RankingData, names: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Importance of every input, and, where asked for, what the ranker is without each group of them."""
+        if not len(valid):
+            return {}
+        found: dict[str, Any] = {
+            "importance": [
+                {"feature": worth.name, "drop": worth.lost, "low": worth.low, "high": worth.high}
+                for worth in importance(ensemble, valid.head(INSPECTED), names, seed=self._seed)
+            ]
+        }
+        if self._ablate:
+            full = valid.ndcg(predict(ensemble, valid.inputs()))
+            lost = ablation(lambda off: self._rank(data, valid, names, off).ensemble, ensemble, valid, names)
+            found["ablation"] = [
+                {
+                    "without": worth.name,
+                    "ndcg@20": full - worth.lost,
+                    "difference": -worth.lost,
+                    "low": -worth.high,
+                    "high": -worth.low,
+                }
+                for worth in lost
+            ]
+        return found
+
+    def _scales(self, asked: list[_Asked]) -> dict[str, SourceScale]:
+        sources = asked[0].fitted.bundle.generators
+        every = [question.pool.source_scores for one in asked for question in one.questions]
+        scores = np.concatenate(every) if every else np.empty((0, len(sources)), np.float32)
+        return {generator.name: SourceScale.fit(scores[:, i]) for i, generator in enumerate(sources)}
+
+    def _features(self, fitted: Fitted, scales: dict[str, SourceScale]) -> Features:
+        return Features.build(
+            fitted.known.sequences,
+            self._world.data.catalogue,
+            as_of_s=fitted.known.inputs.as_of_s,
+            scales=scales,
+            content=self._world.content_vectors,
+        )
+
+    def _data(self, asked: _Asked, scales: dict[str, SourceScale], thin: np.random.Generator | None) -> RankingData:
+        """The questions as matrices; all rows, or all right ones and ``KEPT_ROWS`` others."""
+        features = self._features(asked.fitted, scales)
+        width = asked.tower.item_vectors.shape[1]
+        vectors, matrices, labels, items = [], [], [], []
+        for question in asked.questions:
+            pool, label = question.pool, question.labels
+            wrong = np.flatnonzero(~label)
+            if thin is not None and len(wrong) > KEPT_ROWS:
+                drawn = thin.choice(wrong, KEPT_ROWS, replace=False)
+                kept = np.sort(np.concatenate([np.flatnonzero(label), drawn]))
+                pool, label = pool.take(kept), label[kept]
+            encode = question.query.user_vector
+            vectors.append(np.zeros(width, np.float32) if encode is None else encode())
+            matrices.append(features.compute(question.query, pool))
+            labels.append(label)
+            items.append(pool.rows)
+        return RankingData(
+            ptr=np.concatenate([[0], np.cumsum([len(rows) for rows in items], dtype=np.int64)]),
+            features=np.concatenate([*matrices, np.empty((0, len(features.names)), np.float32)]),
+            labels=np.concatenate([*labels, np.empty(0)]).astype(np.float32),
+            relevant=np.array([question.n_relevant for question in asked.questions], np.int64),
+            user_vectors=np.stack(vectors) if vectors else np.empty((0, width), np.float32),
+            items=np.concatenate([*items, np.empty(0, np.int32)]).astype(np.int32),
+            item_vectors=asked.tower.item_vectors,
+        )
+
+    def _tell_ranker(self, seed: int, epoch: int, loss: float, metric: float) -> None:
+        del seed
+        self._progress("train ranker", epoch, RANKER_EPOCHS, f"loss {loss:.3f} NDCG@20 {metric:.4f}")
+
+
+def _mix(ensemble: Ensemble, names: tuple[str, ...]) -> dict[str, float]:
+    """Weight of what was learned and shares of single inputs in the final score."""
+    shares = zip(input_names(names), ensemble.shares.tolist(), strict=True)
+    return {"learned": float(ensemble.learned), **{name: share for name, share in shares if share}}
+
+
+def _measured(metric: list[float]) -> list[float | None]:
+    """Figures for JSON, which has no NaN: null where there was nothing to measure on."""
+    return [None if math.isnan(value) else value for value in metric]

@@ -1,0 +1,319 @@
+"""From figures to the chapters of the page that are about the rungs and the people who are answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from offline.publish.compare import main_metric, top_rung
+from offline.publish.html_report.charts import Mark, Row, by_deadline, intervals
+from offline.publish.html_report.parts import (
+    Picture,
+    Section,
+    Table,
+    count,
+    difference_row,
+    generator_look,
+    measure,
+    nice,
+    percent,
+    plain,
+    ranged,
+    rung_legend,
+    rung_mark,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_METRICS = ("ndcg", "recall", "hit_rate", "precision", "map", "mrr")
+_BEYOND = {
+    "coverage": ("catalogue shown", percent),
+    "gini": ("inequality (Gini)", plain),
+    "diversity_category": ("variety of categories", plain),
+    "diversity_vector": ("variety of texts", plain),
+    "novelty": ("novelty, bits", lambda value: plain(value, 2)),
+    "serendipity": ("serendipity", plain),
+    "popularity_bias": ("popularity bias", lambda value: plain(value, 2)),
+    "reached": ("rung reached", percent),
+}
+_READY = 0.99
+PHONE = 430.0
+
+
+def rungs(
+    figures: Mapping[str, Any], anchor: str = "rungs", title: str = "What each rung is worth", lead: str = ""
+) -> Section:
+    """Every rung with its intervals, and each minus the one below."""
+    metric = main_metric(figures)
+    found = figures["rungs"]
+    chart = intervals(
+        [
+            Row(rung, (rung_mark(rung, values[metric]),), plain(values[metric]["mean"]))
+            for rung, values in found.items()
+        ],
+        f"{measure(metric)}, higher is better",
+        f"{metric} of each rung with 95 % intervals",
+    )
+    pictures = [
+        Picture((chart,), f"{measure(metric)} and 95 % intervals over {count(figures['split']['questions'])} people.")
+    ]
+    if figures["differences"]:
+        rows = [
+            difference_row(pair, values[metric], f"rung-{pair.partition(' ')[0]}")
+            for pair, values in figures["differences"].items()
+        ]
+        drawn = intervals(rows, f"difference in {measure(metric)}", f"paired differences in {metric}", zero=True)
+        pictures.append(
+            Picture(
+                (drawn,),
+                "Each rung minus the one below, person by person. Right of the line: the step is worth taking.",
+            )
+        )
+    return Section(
+        anchor,
+        title,
+        lead
+        or "A request climbs as high as its time allows. These are the answers of each rung without a deadline, to the same people. "
+        f"{measure(metric)} is 1 when everything a person then turned to stands at the top of the list, and 0 when none of it is in the list.",
+        tuple(pictures),
+        (*_rung_tables(found), _difference_table(figures["differences"])),
+        rung_legend(list(found)),
+    )
+
+
+def _rung_tables(found: Mapping[str, Any]) -> list[Table]:
+    first = next(iter(found.values()))
+    lengths = sorted({int(name.partition("@")[2]) for name in first if "@" in name}, reverse=True)
+    tables = []
+    for place, k in enumerate(lengths):
+        names = [f"{name}@{k}" for name in _METRICS if f"{name}@{k}" in first]
+        rows = tuple((rung, *(ranged(values[name]) for name in names)) for rung, values in found.items())
+        folded = f"Lists of {k}: every metric" if place else ""
+        tables.append(
+            Table(("rung", *map(measure, names)), rows, "mean, and under it the 95 % interval", folded=folded)
+        )
+    beyond = [name for name in _BEYOND if any(name in values for values in found.values())]
+    rows = tuple((rung, *(_BEYOND[name][1](values.get(name)) for name in beyond)) for rung, values in found.items())
+    tables.insert(1, Table(("rung", *(_BEYOND[name][0] for name in beyond)), rows, "beyond hits, for lists of 20"))
+    return tables
+
+
+def _difference_table(differences: Mapping[str, Any]) -> Table:
+    names = list(next(iter(differences.values()), {}))
+    rows = tuple((pair, *(ranged(values[name], signed=True) for name in names)) for pair, values in differences.items())
+    return Table(
+        ("paired difference", *map(measure, names)),
+        rows,
+        "mean, and under it the 95 % interval",
+        folded="Differences in every metric",
+    )
+
+
+def deadlines(figures: Mapping[str, Any]) -> Section:
+    """Quality against the time that a caller gives."""
+    title, anchor = "What a deadline buys", "deadlines"
+    curve = figures.get("latency") or []
+    if len(curve) < 2:
+        return Section(anchor, title, "", missing="Not measured in this build.")
+    metric = main_metric(figures)
+    at = [entry["deadline_ms"] for entry in curve]
+    quality = [entry[metric] for entry in curve]
+    names = [name for name in figures["rungs"] if any(entry["tiers"].get(name) for entry in curve)]
+    shares = {name: [entry["tiers"].get(name, 0.0) for entry in curve] for name in names}
+    scored = [entry.get("scored_share") for entry in curve]
+    ribbon = [(entry["interval"]["low"], entry["interval"]["high"]) for entry in curve if "interval" in entry]
+    # Bundles from before there was such a figure are drawn without the dashed lines.
+    levels = curve[0].get("unhurried", {})
+    drawings = tuple(
+        by_deadline(
+            at, quality, shares=shares, scored=scored, levels=levels, metric=measure(metric), ribbon=ribbon, width=width
+        )
+        for width in (960.0, PHONE)
+    )
+    top = top_rung(figures)
+    ready = next((entry["deadline_ms"] for entry in curve if entry["tiers"].get(top, 0.0) >= _READY), None)
+    lowest = names[0]
+    climbs = (
+        f"From {ready:g} ms on, practically every answer comes from {top}."
+        if ready is not None
+        else f"With {at[-1]:g} ms, {percent(curve[-1]['tiers'].get(top, 0.0))} of the answers come from {top}; people without any history stay on {lowest}."
+    )
+    rows = tuple(
+        (
+            f"{entry['deadline_ms']:g}",
+            plain(entry[metric]),
+            *(percent(entry["tiers"].get(name, 0.0)) for name in names),
+            percent(entry.get("scored_share")),
+            plain(entry.get("p50_ms"), 1),
+            plain(entry.get("p99_ms"), 1),
+        )
+        for entry in curve
+    )
+    asked = curve[0].get("questions")
+    return Section(
+        anchor,
+        title,
+        "The same questions under real deadlines, one at a time, on the machine that built this bundle. Too little time costs quality, never an "
+        f"answer: each request keeps the best rung it has reached. {climbs}",
+        (
+            Picture(
+                drawings,
+                f"Measured with a clock on {asked} of the questions. Dashed: each rung without a deadline, on the same ones. "
+                "Dotted: of DEEP answers, the share of candidates that the model scored.",
+                wide=True,
+            ),
+        ),
+        (
+            Table(
+                ("deadline, ms", measure(metric), *names, "pool scored", "median, ms", "p99, ms"),
+                rows,
+                "share of answers by rung; of DEEP answers, the share of the pool that the model scored; time an answer took",
+                words=0,
+                folded="The figures",
+            ),
+        ),
+        rung_legend(names),
+    )
+
+
+def segments(figures: Mapping[str, Any]) -> Section:
+    """For whom it works, and for which items."""
+    found = figures.get("segments") or {}
+    metric = main_metric(figures)
+    names = {"activity": "by how much a person did before", "item_age": "by the age of the item they turned to"}
+    pictures, tables = [], []
+    for key, said in names.items():
+        parts = found.get(key)
+        if not parts:
+            continue
+        rows = [
+            Row(
+                part["name"],
+                tuple(rung_mark(r, v[metric]) for r, v in part["rungs"].items()),
+                note=f"n = {count(part['questions'])}",
+            )
+            for part in parts
+        ]
+        pictures.append(
+            Picture((intervals(rows, measure(metric), f"{measure(metric)} {said}"),), f"{measure(metric)} {said}.")
+        )
+        shown = list(next(iter(parts[0]["rungs"].values())))
+        tables.append(
+            Table(
+                ("segment", "rung", "people", *map(measure, shown)),
+                tuple(
+                    (part["name"], rung, count(part["questions"]), *(ranged(values[name]) for name in shown))
+                    for part in parts
+                    for rung, values in part["rungs"].items()
+                ),
+                words=2,
+                folded=f"The figures {said}",
+            )
+        )
+    missing = "" if pictures else "Not measured in this build."
+    lead = (
+        "Averages hide who is served badly: the same answers, for newcomers and regulars, for fresh items and old ones."
+    )
+    return Section(
+        "segments",
+        "For whom it works",
+        lead,
+        tuple(pictures),
+        tuple(tables),
+        rung_legend(list(figures["rungs"])),
+        missing,
+    )
+
+
+def repeats(figures: Mapping[str, Any]) -> Section:
+    """The same window where items that a person had may come back."""
+    found = figures.get("repeats")
+    if not found:
+        return Section("repeats", "With repeats allowed", "", missing="Nobody came back to an item in the last window.")
+    lead = "On surfaces that offer again what a person had before (a weekly shop, a replay), the question is another: here items that the person had count too."
+    return rungs(found, "repeats", "With repeats allowed", lead)
+
+
+def cold(figures: Mapping[str, Any]) -> Section:
+    """New items and new people."""
+    items, users = figures.get("cold_items"), figures.get("cold_users")
+    pictures: list[Picture] = []
+    tables: list[Table] = []
+    if items:
+        depth = next(iter(next(iter(items["generators"].values()))))
+        days = items.get("days", 30)
+        sides = [(items, "among all items")] + (
+            [(items["among"], "among new items only")] if items.get("among") else []
+        )
+        for part, said in sides:
+            drawn = intervals(_by_finder(part, depth), f"{depth} of new items, {said}", f"{depth} of new items {said}")
+            pictures.append(
+                Picture(
+                    (drawn,),
+                    f"Share of the new items people turned to that is found {said}; new: first seen within {days} days, or never yet.",
+                )
+            )
+    if users:
+        metric = main_metric(figures)
+        known = _known_of_users(users)
+        rows = [
+            Row(
+                said,
+                tuple(rung_mark(rung, values[metric]) for rung, values in found.items()),
+                note=f"n = {count(people)}",
+            )
+            for said, people, found in known
+        ]
+        drawn = intervals(rows, measure(metric), f"{metric} by what is known of a new person")
+        pictures.append(
+            Picture((drawn,), f"{measure(metric)} by what is known of a new person, on what they turned to afterwards.")
+        )
+        tables.append(_known_table(known, list(users["popularity"])))
+    missing = "" if pictures or tables else "No new items and no new people in the last window."
+    asked = f"{count(items['questions'])} people turned to one of {count(items['items'])} new items. " if items else ""
+    lead = f"What works for things and people without a past. {asked}" + (
+        f"{count(users['questions'])} people had done nothing before." if users else ""
+    )
+    return Section(
+        "cold-start", "Cold start", lead, tuple(pictures), tuple(tables), rung_legend(list(figures["rungs"])), missing
+    )
+
+
+def _by_finder(part: Mapping[str, Any], depth: str) -> list[Row]:
+    rows = []
+    for place, (name, values) in enumerate(part["generators"].items()):
+        colour, shape = generator_look(place)
+        value = values[depth]
+        rows.append(
+            Row(nice(name), (Mark(value["mean"], value["low"], value["high"], colour, shape),), plain(value["mean"], 3))
+        )
+    rows += [Row(rung, (rung_mark(rung, v[depth]),), plain(v[depth]["mean"], 3)) for rung, v in part["rungs"].items()]
+    return rows
+
+
+def _known_of_users(users: Mapping[str, Any]) -> list[tuple[str, int, Mapping[str, Any]]]:
+    """What is known, of how many people, and the figures of each rung."""
+    found: list[tuple[str, int, Mapping[str, Any]]] = [
+        ("nothing", users["questions"], {"POPULARITY": users["popularity"]})
+    ]
+    category = users.get("category")
+    if category:
+        found += [
+            (said, category["questions"], {"POPULARITY": category[key]})
+            for key, said in (("without", "no category"), ("with", "a category"))
+        ]
+    for entry in users.get("picks") or []:
+        said = f"{entry['picks']} item{'s' if entry['picks'] > 1 else ''}"
+        found.append((said, entry["questions"], entry["rungs"]))
+    return found
+
+
+def _known_table(known: Sequence[tuple[str, int, Mapping[str, Any]]], names: Sequence[str]) -> Table:
+    rows = tuple(
+        (said, rung, count(people), *(ranged(values[name]) for name in names))
+        for said, people, found in known
+        for rung, values in found.items()
+    )
+    return Table(
+        ("what is known", "rung", "people", *map(measure, names)), rows, words=2, folded="New people: the figures"
+    )

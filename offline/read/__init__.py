@@ -1,0 +1,1 @@
+"""From files of events and items to numbers, and what was wrong in them."""

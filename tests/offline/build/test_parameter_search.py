@@ -1,0 +1,131 @@
+"""What a build chooses for its lower rungs, and that it measures what will be served."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from candidate_gen.merge import merge
+from candidate_gen.popularity import Popularity
+from offline.build.cf_evaluator import Lab
+from offline.build.fit import Known, World, fit
+from offline.build.parameter_search import LEAST_GAIN, SEQUENCE_STEPS, WALK_STEPS, choose, choose_trend
+from offline.build.pool_sizes import FLOORS
+from offline.build.recipe import Recipe
+from offline.metrics import hit_matrix, per_user
+from offline.read.dataset import read_dataset
+from offline.read.engine import open_engine
+from offline.shop import generate_shop
+from offline.split.windows import SplitKind, plan_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from offline.split.windows import Plan
+
+SOURCES = ("co_occurrence", "random_walk", "content", "popularity")
+TREND = {"half_life_days": 14.0, "first_only": True}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Plan]]:
+    """A small generated shop."""
+    folder = tmp_path_factory.mktemp("shop")
+    events, items = generate_shop(150, 120, 6_000, 120).write(folder)
+    with open_engine(memory="1GB", threads=1, folder=folder) as engine:
+        world = World.read(read_dataset(str(events), str(items), engine=engine), engine, folder)
+        yield world, plan_of(world.log, SplitKind.TIME, 15.0)
+
+
+def lab_of(world: World, plan: Plan, *, repeats: bool = False) -> Lab:
+    start = Recipe.of({}, TREND, 0.5)
+    return Lab(world, Known.at(world, plan.valid.cut), plan.valid, start, repeats=repeats, size=500, seed=0)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_a_recipe_is_measured_by_the_lists_that_its_bundle_would_answer(
+    shop: tuple[World, Plan], *, repeats: bool
+) -> None:
+    """One question at a time, through the generators, the merge and the CF scorer of a fitted bundle."""
+    world, plan = shop
+    lab = lab_of(world, plan, repeats=repeats)
+    names = (*SOURCES, "buy_again") if repeats else SOURCES
+    for weight in (0.0, 1.5):
+        recipe = Recipe.of({"co_occurrence": {"neighbours": 9}}, TREND, weight)
+        bundle = fit(world, lab.known, recipe, names=names).bundle
+        lists, relevant = [], []
+        for query, wanted in zip(lab.asked, lab.relevant, strict=True):
+            if len(query.history):
+                found = [generator.generate(query, bundle.limits[generator.name]) for generator in bundle.generators]
+                lists.append(merge(found, query, names, bundle.prior).rows[:20])
+                relevant.append(wanted)
+        counts = np.array([len(wanted) for wanted in relevant])
+        expected = per_user(hit_matrix(lists, relevant, 20), counts, 20)["ndcg@20"]
+        np.testing.assert_allclose(expected, lab.ndcg(recipe, names), rtol=1e-6)
+        assert expected.mean() > 0
+
+
+def test_the_best_that_was_tried_is_chosen_and_all_that_was_tried_is_told(shop: tuple[World, Plan]) -> None:
+    """On the validation window, so until sources are weighed on two, every trial that is kept beats the last one kept."""
+    world, plan = shop
+    told: list[str] = []
+    recipe = choose(world, plan, budget_s=1e9, seed=0, progress=lambda _, __, ___, note="": told.append(note))
+    assert recipe.untried == 0
+    assert len(told) == len(recipe.search) > 10
+    best = 0.0
+    for tried in takewhile(lambda trial: not trial["tried"].startswith("weight"), recipe.search):
+        assert tried["kept"] == (tried["ndcg@20"] > best * (1 + LEAST_GAIN))
+        best = max(best, tried["ndcg@20"] if tried["kept"] else 0.0)
+    assert {"co_occurrence", "ann", "content", "buy_again", "popularity"} <= set(recipe.generators)
+    assert all(recipe.limit(name) >= floor for name, floor in FLOORS.items())
+
+
+def test_the_same_choice_comes_again(shop: tuple[World, Plan]) -> None:
+    world, plan = shop
+    one, other = (choose(world, plan, budget_s=1e9, seed=3) for _ in range(2))
+    assert one == other
+
+
+def test_without_time_the_starts_are_tried_and_the_rest_is_counted(shop: tuple[World, Plan]) -> None:
+    world, plan = shop
+    recipe = choose(world, plan, budget_s=0.0, seed=0)
+    assert 0 < recipe.untried <= max(len(SEQUENCE_STEPS), 12) + len(WALK_STEPS)
+    assert [t["tried"] for t in recipe.search[:2]] == [
+        "co_occurrence as unit=event, window=10",
+        "co_occurrence as unit=session, window=0",
+    ]
+
+
+def test_newcomers_get_the_list_that_was_best_for_newcomers(shop: tuple[World, Plan]) -> None:
+    """What was chosen on sums in memory is what the generator builds on the engine."""
+    world, plan = shop
+    lab = lab_of(world, plan)
+    known = lab.known
+    trend = choose_trend(lab.asked, lab.relevant, known.sequences, world.n_items, known.inputs.as_of_s)
+    asked, relevant = lab.newcomers()
+    assert asked
+    assert all(not len(query.history) for query in asked)
+
+    def figure(**params: float) -> float:
+        built = Popularity.build(known.inputs, **trend, **params)
+        lists = [built.generate(query, 20).rows for query in asked]
+        counts = np.array([len(wanted) for wanted in relevant])
+        return float(per_user(hit_matrix(lists, relevant, 20), counts, 20)["ndcg@20"].mean())
+
+    chosen = choose(world, plan, budget_s=0.0, seed=0).generators["popularity"]
+    extra = {name: value for name, value in chosen.items() if name.startswith("newcomer")}
+    assert figure(**extra) >= figure() - 1e-9
+
+
+def test_where_events_are_sets_nothing_of_order_is_tried(shop: tuple[World, Plan]) -> None:
+    world, _ = shop
+    log = replace(world.log, times=np.zeros_like(world.log.times))
+    timeless = replace(world, log=log)
+    recipe = choose(timeless, plan_of(log, SplitKind.SHARE, 30.0), budget_s=1e9, seed=0)
+    assert "random_walk" not in recipe.generators
+    assert recipe.trend["half_life_days"] is None
+    assert not any("window" in tried["tried"].split("=")[0].split()[-1] for tried in recipe.search[1:])

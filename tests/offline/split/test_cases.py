@@ -1,0 +1,105 @@
+"""Splits never let a recommender see what it is asked about."""
+
+from __future__ import annotations
+
+import ibis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offline.read.event_log import EventLog
+from offline.split.cases import window_cases
+from offline.split.cuts import LastEventsCut, ShareCut, TimeCut
+
+BUY, VIEW = 1, 2
+
+
+def make_log(events: list[tuple[int, int, int, int]], n_users: int) -> EventLog:
+    """A log of (user, time, item, type), given in any order."""
+    ordered = sorted(events, key=lambda e: (e[0], e[1]))
+    users = np.array([e[0] for e in ordered], np.int64)
+    return EventLog(
+        ptr=np.searchsorted(users, np.arange(n_users + 1)),
+        items=np.array([e[2] for e in ordered], np.int32),
+        types=np.array([e[3] for e in ordered], np.int8),
+        weights=np.ones(len(ordered), np.float32),
+        times=np.array([e[1] for e in ordered], np.int64),
+    )
+
+
+LOG = make_log(
+    [
+        (0, 10, 3, BUY),
+        (0, 20, 4, BUY),
+        (0, 35, 3, BUY),
+        (0, 36, 7, BUY),
+        (0, 37, 8, VIEW),
+        (0, 99, 9, BUY),
+        (1, 31, 5, BUY),
+        (2, 11, 6, BUY),
+    ],
+    4,
+)
+
+
+def test_a_window_asks_for_new_items_after_the_cut() -> None:
+    """Repeats, views, events beyond the span and users without an answer are no question."""
+    cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), new_only=True)
+    assert cases.users.tolist() == [0, 1]
+    assert [rows.tolist() for rows in cases.relevant] == [[7], [5]]
+    assert cases.ends.tolist() == [2, 6]
+    assert cases.asked_at_s.tolist() == [30.0, 30.0]
+
+
+def test_repeats_count_where_they_are_allowed() -> None:
+    cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), new_only=False)
+    assert [rows.tolist() for rows in cases.relevant] == [[3, 7], [5]]
+
+
+def test_leaving_one_out_asks_for_the_last_event_at_its_own_time() -> None:
+    cases = window_cases(LOG, LastEventsCut(1), LastEventsCut(0), targets=frozenset({BUY}), new_only=True)
+    assert cases.users.tolist() == [0, 1, 2]
+    assert [rows.tolist() for rows in cases.relevant] == [[9], [5], [6]]
+    assert cases.asked_at_s.tolist() == [99.0, 31.0, 11.0]
+
+
+events = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 50), st.integers(0, 9), st.sampled_from([BUY, VIEW])),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(events, st.integers(0, 51), st.integers(1, 30))
+def test_nothing_known_is_later_than_the_question(
+    raw: list[tuple[int, int, int, int]], cut_s: int, span_s: int
+) -> None:
+    """Known events end where the questions begin, and every answer lies in the window after."""
+    log = make_log(raw, 4)
+    cases = window_cases(log, TimeCut(cut_s), TimeCut(cut_s + span_s), targets=frozenset({BUY}), new_only=True)
+    for user, end, relevant in zip(cases.users, cases.ends, cases.relevant, strict=True):
+        assert (log.times[log.ptr[user] : end] < cut_s).all()
+        later = [(t, i) for u, t, i, kind in raw if u == user and kind == BUY and cut_s <= t < cut_s + span_s]
+        had = {i for u, t, i, kind in raw if u == user and kind == BUY and t < cut_s}
+        assert set(relevant.tolist()) == {i for _, i in later} - had
+
+
+@pytest.mark.parametrize("cut", [TimeCut(12), LastEventsCut(1), ShareCut(0), ShareCut(30), ShareCut(100)])
+def test_the_engine_and_the_log_agree_on_what_is_known(cut: TimeCut | LastEventsCut | ShareCut) -> None:
+    user = np.repeat(np.arange(4), np.diff(LOG.ptr))
+    seq = np.arange(len(user)) - LOG.ptr[user]
+    table = ibis.memtable(
+        {"user": user, "seq": seq, "item": LOG.items, "time": LOG.times, "test": np.zeros(len(seq), np.bool_)}
+    )
+    known = cut.known(table).to_pyarrow().to_pydict()
+    ends = cut.ends(LOG)
+    expected = {(u, s) for u in range(4) for s in range(int(ends[u] - LOG.ptr[u]))}
+    assert expected == set(zip(known["user"], known["seq"], strict=True))
+
+
+def test_a_state_shows_the_newest_events_first_and_remembers_everything_consumed() -> None:
+    ids = [f"i{n}" for n in range(10)]
+    state = LOG.user_state(0, 5, ids, ["buy", "view"], frozenset({"buy"}))
+    assert [e.item_id for e in state.events] == ["i8", "i7", "i3", "i4", "i3"]
+    assert len(state.seen) == 3
