@@ -45,7 +45,7 @@ def decayed_sums(events: ibis.Table, n_items: int, as_of_s: float, half_life_day
 
     Args:
         events: ``item``, ``weight`` and ``time`` are what is used.
-        n_items: length of the answer.
+        n_items: length of the result.
         as_of_s: the moment from which ages count, seconds since the epoch.
         half_life_days: days in which an event loses half of its weight; None = never.
     """

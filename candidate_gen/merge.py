@@ -28,7 +28,7 @@ _scratch = threading.local()
 _log = logging.getLogger(__name__)
 
 
-def _say(name: str) -> None:
+def _log_left_out(name: str) -> None:
     _log.exception("%s does not keep to core.types.Candidates and is left out of the pool", name)
 
 
@@ -37,7 +37,7 @@ def merge(
     query: Query,
     sources: tuple[str, ...],
     prior: Scorer,
-    left_out: Callable[[str], object] = _say,
+    left_out: Callable[[str], object] = _log_left_out,
 ) -> Pool:
     """The union of all proposals that the query allows, best first by the prior, ties by row.
 
@@ -53,7 +53,7 @@ def merge(
 
         prior: sees the pool before it is ordered, with zeros for its own scores.
 
-        left_out: told the name of each source that was not sound, while the error is handled; by default a line in the log.
+        left_out: called with the name of each source that was not sound, while the error is handled; by default a line in the log.
 
     Raises:
         ValueError: a proposal comes from a source that is not in ``sources``.

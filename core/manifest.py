@@ -53,7 +53,7 @@ class Manifest:
 
         event_types: vocabulary of the user tower; code = index + 1, 0 = unknown.
 
-        generators: in pool order, name -> {"limit": candidates asked of it, ...its parameters}.
+        generators: in pool order, name -> {"limit": its pool size, ...its parameters}.
 
         cf: parameters of the CF scorer.
 
@@ -70,7 +70,7 @@ class Manifest:
 
         data: the data report of the events it was built from.
 
-        gate: what ``offline.publish.gate`` said of it, and ``action``: what was done about that; empty = it was not asked.
+        gate: checks of ``offline.publish.gate``, and ``action``: what was done about that; empty = there was none.
 
         files: path inside the folder -> size and checksum.
     """

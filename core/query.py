@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from core.bundle import Bundle
 
 MAX_HISTORY = 200
-"""Events of history that a query carries; the user tower reads the newest 50 of them."""
+"""Events of history that a query carries; a user tower reads the newest ``context_length`` of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class Request:
     allow_repeats: bool = False
 
 
-class Once:
-    """Calls a function the first time it is asked and remembers the value; safe from many threads."""
+class LazyVector:
+    """A vector that is computed on the first call and then kept; safe from many threads."""
 
     __slots__ = ("_call", "_lock", "_value")
 
     def __init__(self, call: Callable[[], Vector]) -> None:
-        """Remember what to call."""
+        """Remember how to compute it."""
         self._call = call
         self._lock = threading.Lock()
         self._value: Vector | None = None
@@ -108,4 +108,4 @@ def build_query(
     if bundle.encoder is None or not rows:
         return query
     encoder = bundle.encoder
-    return replace(query, user_vector=Once(lambda: encoder.encode(query)))
+    return replace(query, user_vector=LazyVector(lambda: encoder.encode(query)))

@@ -106,7 +106,7 @@ class UserState:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question to one bundle: validated, ids resolved to rows of that bundle's catalogue.
+    """One request to one bundle: validated, ids resolved to rows of that bundle's catalogue.
 
     Attributes:
         history: [h] rows, newest event first, positive events only; a row may repeat.

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from candidate_gen.cooccurrence import SEQUENCES, CoOccurrence
+from candidate_gen.cooccurrence import CoOccurrence
+from candidate_gen.cooccurrence_params import SEQUENCES
 from candidate_gen.popularity import Popularity
 from candidate_gen.registry import BuildInputs
 from loadtests.processes import Child, memory_mb

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from loadtests.place import Made
-    from loadtests.plan import Scenario, Span
+    from loadtests.plan import Span
+from loadtests.scenarios import Scenario
 
 MISSED, INVALID = 1, 2
 CALLERS = (2, 4, 8)
@@ -118,7 +119,7 @@ def report(run: Run, scenario: Scenario) -> int:
     """Print what a run made of its targets; the exit code that it deserves."""
     verdicts = judge(run, scenario.targets)
     shown = [f"{run.scenario}: {len(run.history)} calls, capacity {run.capacity:.0f}/s"]
-    shown += [f"  {'met   ' if verdict.met else 'MISSED'} {load_report.said(verdict)}" for verdict in verdicts]
+    shown += [f"  {'met   ' if verdict.met else 'MISSED'} {load_report.summary(verdict)}" for verdict in verdicts]
     if not is_valid(run):
         shares = ", ".join(f"{name} {share:.1%}" for name, share in sent_as_planned(run).items())
         shown.append(f"  INVALID: the caller could not send as planned ({shares}), so this says nothing of the server")

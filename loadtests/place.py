@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from core.catalogue import Catalogue
 from core.manifest import BundleError, newest_bundle
 from loadtests.users import Users
-from offline.build.recipe import LIMITS
+from offline.build.recipe import DEFAULT_POOL_SIZES
 from server.loader import load_bundle
 from server.store.embedded import EmbeddedStore
 
@@ -50,7 +50,7 @@ class Place:
 def _is_current(bundles: Path) -> bool:
     """Whether there is a bundle that can be loaded and has the generators that a build has today."""
     try:
-        return load_bundle(newest_bundle(bundles)).limits.keys() == LIMITS.keys()
+        return load_bundle(newest_bundle(bundles)).limits.keys() == DEFAULT_POOL_SIZES.keys()
     except BundleError:
         return False
 

@@ -1,4 +1,4 @@
-"""What a load scenario is made of, and when each of its users calls."""
+"""The phases of a load scenario, and when each of its users calls."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
-
-    from loadtests.targets import Target
 
 DEADLINE_MS = 50.0
 """Of the long forms, and of the short ones where the machine is quick enough."""
@@ -48,28 +46,6 @@ class Phase:
     short: float
     fault: str = ""
     cold: float = 0.0
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """Phases one after the other, the traffic in all of them, and what must hold.
-
-    Attributes:
-        asks: the question that the scenario answers, one sentence.
-
-        traffic: criticality -> share of the calls.
-    """
-
-    name: str
-    asks: str
-    traffic: Mapping[str, float]
-    phases: tuple[Phase, ...]
-    targets: tuple[Target, ...]
-
-    @property
-    def breaks_the_model(self) -> bool:
-        """Whether it needs a server whose model can be broken."""
-        return any(phase.fault.startswith("model") for phase in self.phases)
 
 
 @dataclass(frozen=True)

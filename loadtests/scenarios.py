@@ -7,8 +7,11 @@ that is more). Targets are shares and ratios within the run.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from core.types import Tier
-from loadtests.plan import MIXED, USERS_ONLY, Phase, Scenario
+from loadtests.plan import MIXED, USERS_ONLY, Phase
 from loadtests.targets import (
     at_least,
     at_most,
@@ -23,6 +26,34 @@ from loadtests.targets import (
     refused,
     tier_share,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from loadtests.targets import Target
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Phases one after the other, the traffic in all of them, and what must hold.
+
+    Attributes:
+        asks: the question that the scenario answers, one sentence.
+
+        traffic: criticality -> share of the calls.
+    """
+
+    name: str
+    asks: str
+    traffic: Mapping[str, float]
+    phases: tuple[Phase, ...]
+    targets: tuple[Target, ...]
+
+    @property
+    def breaks_the_model(self) -> bool:
+        """Whether it needs a server whose model can be broken."""
+        return any(phase.fault.startswith("model") for phase in self.phases)
+
 
 STEADY = Scenario(
     "steady",

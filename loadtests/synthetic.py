@@ -24,8 +24,9 @@ from candidate_gen.ann import Ann, Params
 from candidate_gen.buy_again import BuyAgain
 from candidate_gen.content import Content
 from candidate_gen.content import Params as ContentParams
-from candidate_gen.cooccurrence import SEQUENCES, CoOccurrence
-from candidate_gen.cooccurrence import Params as CoOccurrenceParams
+from candidate_gen.cooccurrence import CoOccurrence
+from candidate_gen.cooccurrence_params import SEQUENCES
+from candidate_gen.cooccurrence_params import Params as CoOccurrenceParams
 from candidate_gen.neighbours import NeighbourTable
 from candidate_gen.popularity import Popularity
 from candidate_gen.random_walk import Params as WalkParams
@@ -34,7 +35,7 @@ from candidate_gen.registry import BuildInputs
 from core.catalogue import Catalogue
 from core.manifest import Manifest
 from loadtests.users import Users, limit_for_pool
-from offline.build.recipe import LIMITS, cf_params, similar_params
+from offline.build.recipe import DEFAULT_POOL_SIZES, cf_params, similar_params
 from offline.bundle_folder import open_draft, publish, seal, version_at
 from ranking.cf_scorer import CfScorer
 from ranking.export import save_model
@@ -168,7 +169,7 @@ def write(folder: Path, n_items: int, n_users: int, pool_rows: int = POOL_ROWS) 
     texts = world.texts(rng) if n_items <= COUNTED_ITEMS else []
     inputs = BuildInputs(world.events(), catalogue, texts, float(as_of_s), vectors)
     generators = _counted(inputs) if n_items <= COUNTED_ITEMS else _drawn(inputs, vectors, rng)
-    limits = {**LIMITS, "popularity": pool_rows}
+    limits = {**DEFAULT_POOL_SIZES, "popularity": pool_rows}
     version = version_at(as_of_s)
     draft = open_draft(folder / "bundles", version)
     for name in ("catalogue", "cf", "similar", "generators", "model"):

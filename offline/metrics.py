@@ -3,8 +3,7 @@
 Definitions for a user with relevant items R and list L cut at k, binary gains; h(p) = 1 where place p of L is a hit:
 recall = hits / |R|; precision = hits / k; hit rate = 1 if there is a hit; MRR = 1 / place of the first hit;
 MAP = sum over hits at place p of (hits up to p) / p, over min(k, |R|);
-NDCG = sum over hits at place p of 1 / log2(p + 1), over the same sum for places 1 .. min(k, |R|)
-(Järvelin and Kekäläinen, 2002). A user without a list counts 0, and a list shorter than k has no hits after its end.
+NDCG: see ``ranking.ndcg``. A user without a list counts 0, and a list shorter than k has no hits after its end.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ranking.ndcg import ndcg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,15 +66,13 @@ def per_user(hits: NDArray[np.bool_], n_relevant: NDArray[np.int64], k: int) -> 
     hits = hits[:, :k]
     width = hits.shape[1]
     place = np.arange(1, k + 1)
-    discount = 1.0 / np.log2(place + 1)
     reachable = np.minimum(n_relevant, k)
-    ideal = np.concatenate([[0.0], np.cumsum(discount)])[reachable]
     so_far = hits.cumsum(axis=1)
     found = hits.sum(axis=1)
     return {
         f"recall@{k}": found / n_relevant,
         f"precision@{k}": found / k,
-        f"ndcg@{k}": (hits * discount[:width]).sum(axis=1) / ideal,
+        f"ndcg@{k}": ndcg(hits, n_relevant, k),
         f"map@{k}": (hits * so_far / place[:width]).sum(axis=1) / reachable,
         f"mrr@{k}": (hits / place[:width] * (so_far == 1)).sum(axis=1),
         f"hit_rate@{k}": (found > 0).astype(np.float64),
@@ -118,12 +117,12 @@ def mean(values: NDArray[np.float64]) -> float | None:
 
 
 def coverage(exposure: NDArray[np.int64]) -> float:
-    """Share of the catalogue that was answered at least once; ``exposure`` [items] counts how often each was."""
+    """Share of the catalogue that was recommended at least once; ``exposure`` [items] counts how often each was."""
     return float((exposure > 0).sum() / max(len(exposure), 1))
 
 
 def gini(exposure: NDArray[np.int64]) -> float:
-    """How unevenly answers fall on the catalogue: 0 = every item as often, towards 1 = always the same few."""
+    """How unevenly recommendations fall on the catalogue: 0 = every item as often, towards 1 = always the same few."""
     n, total = len(exposure), int(exposure.sum())
     if not total:
         return 0.0

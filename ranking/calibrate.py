@@ -19,7 +19,7 @@ _RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class Calibration:
-    """Reliability of the probabilities on the questions they were fitted on.
+    """Reliability of the probabilities on the cases they were fitted on.
 
     Attributes:
         error: mean absolute difference of predicted and observed shares over rows (expected calibration error).
@@ -39,9 +39,9 @@ def calibrate(
     Args:
         ensemble: gets the calibration; its order stays, so a slope that is not positive is not taken over.
         order: [n] what it orders the rows of ``data`` by.
-        data: questions that were not trained on.
+        data: cases that were not trained on.
         inputs: ``data.inputs()``.
-        context: inputs that are the same for all rows of a question.
+        context: inputs that are the same for all rows of a case.
     """
     columns = np.column_stack([order, inputs[:, list(context)]]).astype(np.float64)
     mean, deviation = columns.mean(axis=0), columns.std(axis=0)

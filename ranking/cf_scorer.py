@@ -1,4 +1,4 @@
-"""The cheap score that orders every pool and is the answer of the ``CF`` rung.
+"""The cheap score that orders every pool and makes the lists of the ``CF`` rung.
 
 A weighted sum of logarithms, one per source and one for the trend of the row:
 
@@ -119,7 +119,7 @@ class CfScorer:
         return self.score_rows(pool)
 
     def score_rows(self, pool: Pool) -> Scores:
-        """The same without a query: all that counts is in the pool, which may be those of many questions."""
+        """The same without a query: all that counts is in the pool, which may be those of many cases."""
         total = self._trend_term[pool.rows]
         for name, term in self.params.sources.items():
             if term.weight and name in pool.sources:

@@ -29,8 +29,8 @@ def project(item_vectors: Vector, content: Vector | None) -> Vector:
     warm = item_vectors.any(axis=1)
     if content is None or not content.any():
         return item_vectors
-    told = content.any(axis=1)
-    both, cold = np.flatnonzero(warm & told), np.flatnonzero(~warm & told)
+    with_text = content.any(axis=1)
+    both, cold = np.flatnonzero(warm & with_text), np.flatnonzero(~warm & with_text)
     if len(both) < _FEWEST_ITEMS or not len(cold):
         return item_vectors
     check = both[::_HELD_OUT]
@@ -45,10 +45,12 @@ def project(item_vectors: Vector, content: Vector | None) -> Vector:
     return filled
 
 
-def _regress(item_vectors: Vector, content: Vector, learn: np.ndarray, asked: np.ndarray, ridge: float) -> np.ndarray:
-    mean, told = item_vectors[learn].mean(axis=0), content[learn].mean(axis=0)
-    x = (content[learn] - told).astype(np.float64)
+def _regress(
+    item_vectors: Vector, content: Vector, learn: np.ndarray, predicted: np.ndarray, ridge: float
+) -> np.ndarray:
+    mean, with_text = item_vectors[learn].mean(axis=0), content[learn].mean(axis=0)
+    x = (content[learn] - with_text).astype(np.float64)
     y = (item_vectors[learn] - mean).astype(np.float64)
     weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
-    found: np.ndarray = ((content[asked] - told) @ weights + mean).astype(np.float32)
+    found: np.ndarray = ((content[predicted] - with_text) @ weights + mean).astype(np.float32)
     return found

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from core.types import Vector
     from ranking.features import Features
-    from ranking.spectral import SetTower
+    from ranking.networks import SetTower
 
 _OPSET = 18
 _TOLERANCE = 1e-4
@@ -87,8 +87,8 @@ def export_tower(path: Path, tower: UserTower | SetTower, item_vectors: Vector) 
     module = ServedTower(tower.eval())
     length = torch.export.Dim("h", min=1, max=4096)
     shapes = {name: {0: length} for name in history(1)}
-    _export(path, module, history(tower.reach + 7), shapes, "user_vector")
-    _check(path, module, [history(h) for h in (1, 2, 3, 17, tower.reach, 4 * tower.reach)])
+    _export(path, module, history(tower.context_length + 7), shapes, "user_vector")
+    _check(path, module, [history(h) for h in (1, 2, 3, 17, tower.context_length, 4 * tower.context_length)])
 
 
 def export_ranker(

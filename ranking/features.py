@@ -1,6 +1,6 @@
-"""What the ranker is told about each row of a pool: the same code when it is trained and when it serves.
+"""The inputs of the ranker for each row of a pool: the same code when it is trained and when it serves.
 
-Everything about an item that does not depend on the question lies in one matrix, so that a request
+Everything about an item that does not depend on the case lies in one matrix, so that a request
 costs one gather. A row's features depend on the query and the row, never on its neighbours.
 """
 
@@ -38,7 +38,7 @@ _ITEM_FEATURES = (
     "price_known",
 )
 QUERY_FEATURES = ("history_length", "history_age", "history_span", "repeats_allowed")
-"""The same for all rows of a question."""
+"""The same for all rows of a case."""
 _CROSS_FEATURES = (
     "prior",
     "price_to_history",
@@ -95,7 +95,7 @@ class Features:
 
         Args:
             scales: by source, in the pool's order.
-            static: [items, s] features that do not depend on the question.
+            static: [items, s] features that do not depend on the case.
             categories: [k, items] categories of each item, filled up with the number of categories.
             n_categories: categories there are.
             content: [items, c] unit vectors of the items' texts, zeros where there is none; None = no texts.

@@ -1,4 +1,4 @@
-"""What a ranker's inputs are worth: each one shuffled, and each group left out."""
+"""Importance of a ranker's inputs: the drop of NDCG with each one shuffled, and with each group left out."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranking.networks import INTERACTION_NAMES
-from ranking.ranker import predict
+from ranking.networks import INTERACTION_NAMES, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,11 +21,11 @@ _RESAMPLES = 500
 
 
 @dataclass(frozen=True)
-class Worth:
-    """NDCG@20 that is lost without an input or a group of inputs, with a 95 % interval over questions."""
+class Importance:
+    """Drop of NDCG@20 without an input or a group of inputs, with a 95 % interval over cases."""
 
     name: str
-    lost: float
+    drop: float
     low: float
     high: float
 
@@ -67,10 +66,10 @@ _GROUPS = (
 )
 
 
-def importance(ensemble: Ensemble, data: RankingData, features: Sequence[str], *, seed: int = 0) -> list[Worth]:
+def importance(ensemble: Ensemble, data: RankingData, features: Sequence[str], *, seed: int = 0) -> list[Importance]:
     """Permutation importance (Breiman 2001) of every input, most important first.
 
-    An input is shuffled over all rows of ``data``. Inputs that say nearly the same share their worth: see ``ablation``.
+    An input is shuffled over all rows of ``data``. Inputs that carry nearly the same information share their importance: see ``ablation``.
     """
     inputs = data.inputs()
     base = data.ndcg_each(predict(ensemble, inputs))
@@ -79,33 +78,33 @@ def importance(ensemble: Ensemble, data: RankingData, features: Sequence[str], *
     for at, name in enumerate(input_names(features)):
         column = inputs[:, at].copy()
         inputs[:, at] = rng.permutation(column)
-        found.append(_worth(name, base - data.ndcg_each(predict(ensemble, inputs)), seed))
+        found.append(_importance_of(name, base - data.ndcg_each(predict(ensemble, inputs)), seed))
         inputs[:, at] = column
-    return sorted(found, key=lambda worth: -worth.lost)
+    return sorted(found, key=lambda one: -one.drop)
 
 
 def ablation(
     train: Callable[[tuple[int, ...]], Ensemble], full: Ensemble, data: RankingData, features: Sequence[str]
-) -> list[Worth]:
-    """What each group of inputs is worth: the ranker is trained again without it and asked the same questions.
+) -> list[Importance]:
+    """Importance of each group of inputs: the ranker is trained again without it and measured on the same cases.
 
     Args:
         train: a ranker that does not see these columns of ``RankingData.inputs``.
         full: the ranker that sees all.
-        data: held-out questions.
+        data: held-out cases.
         features: names of the features.
     """
     inputs = data.inputs()
     base = data.ndcg_each(predict(full, inputs))
     found = [
-        _worth(name, base - data.ndcg_each(predict(train(columns), inputs)), 0)
+        _importance_of(name, base - data.ndcg_each(predict(train(columns), inputs)), 0)
         for name, columns in groups(features).items()
     ]
-    return sorted(found, key=lambda worth: -worth.lost)
+    return sorted(found, key=lambda one: -one.drop)
 
 
-def _worth(name: str, lost: NDArray[np.float64], seed: int) -> Worth:
+def _importance_of(name: str, lost: NDArray[np.float64], seed: int) -> Importance:
     rng = np.random.default_rng(seed)
     means = [lost[rng.integers(0, len(lost), len(lost))].mean() for _ in range(_RESAMPLES)]
     low, high = np.percentile(means, [2.5, 97.5])
-    return Worth(name, float(lost.mean()), float(low), float(high))
+    return Importance(name, float(lost.mean()), float(low), float(high))

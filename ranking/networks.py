@@ -1,9 +1,10 @@
-"""The two networks of the deep rung as PyTorch modules; imported by training and export only."""
+"""The networks of the deep rung, user towers and rankers, as PyTorch modules; imported by training and export only."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ranking.spectral import SetTower
+    from core.types import Scores
 
 TIME_BUCKETS = 30
 CLIP = 4.0
@@ -30,29 +31,29 @@ class Attention(nn.Module):
     follow HSTU, Zhai et al. 2024), so that it does not matter where in a window an event lies.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, reach: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, context_length: int) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
-        self.place_bias = nn.Parameter(torch.zeros(heads, reach))
+        self.place_bias = nn.Parameter(torch.zeros(heads, context_length))
         self.time_bias = nn.Parameter(torch.zeros(heads, TIME_BUCKETS))
 
-    def forward(self, asked: Tensor, known: Tensor, place: Tensor, bucket: Tensor, allowed: Tensor) -> Tensor:
-        """[b, q, d] what each of ``asked`` [b, q, d] gathers from ``known`` [b, l, d].
+    def forward(self, queried: Tensor, known: Tensor, place: Tensor, bucket: Tensor, allowed: Tensor) -> Tensor:
+        """[b, q, d] what each of ``queried`` [b, q, d] gathers from ``known`` [b, l, d].
 
         Args:
-            asked: the newest events, or all.
+            queried: the newest events, or all.
             known: all events.
             place: [q, l] events between the two, int64.
             bucket: [b, q, l] ``time_bucket`` of the seconds between the two.
             allowed: [b, q, l] whether one may look at the other.
         """
-        b, q, d = asked.shape
+        b, q, d = queried.shape
         length = known.shape[1]
         split = (self.heads, d // self.heads)
-        query = self.query(asked).reshape(b, q, *split).transpose(1, 2)
+        query = self.query(queried).reshape(b, q, *split).transpose(1, 2)
         key, value = self.key_value(known).reshape(b, length, 2, *split).permute(2, 0, 3, 1, 4)
         bias = self.place_bias[:, place] + self.time_bias[:, bucket].transpose(0, 1)
         bias = bias.masked_fill(~allowed[:, None], -1e9)
@@ -65,10 +66,10 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """A transformer block, normalised before each half."""
 
-    def __init__(self, width: int, heads: int, dropout: float, reach: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, context_length: int) -> None:
         super().__init__()
         self.attend_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads, dropout, reach)
+        self.attention = Attention(width, heads, dropout, context_length)
         self.feed = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
         )
@@ -76,9 +77,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, place: Tensor, bucket: Tensor, allowed: Tensor) -> Tensor:
         """[b, q, d] from [b, l, d]: the first q events, q given by ``place`` [q, l]."""
-        asked = x[:, : place.shape[0]]
+        queried = x[:, : place.shape[0]]
         normed = self.attend_norm(x)
-        x = asked + self.dropout(self.attention(normed[:, : place.shape[0]], normed, place, bucket, allowed))
+        x = queried + self.dropout(self.attention(normed[:, : place.shape[0]], normed, place, bucket, allowed))
         fed: Tensor = x + self.dropout(self.feed(self.feed_norm(x)))
         return fed
 
@@ -90,18 +91,25 @@ class UserTower(nn.Module):
     training example. A user vector's dot product with an item vector is the score.
 
     Attributes:
-        reach: newest events of a history that it reads.
+        context_length: newest events of a history that it reads.
     """
 
     def __init__(
-        self, n_types: int, width: int, *, blocks: int = 1, heads: int = 2, dropout: float = 0.2, reach: int = 50
+        self,
+        n_types: int,
+        width: int,
+        *,
+        blocks: int = 1,
+        heads: int = 2,
+        dropout: float = 0.2,
+        context_length: int = 50,
     ) -> None:
         super().__init__()
-        self.reach = reach
+        self.context_length = context_length
         self.types = nn.Embedding(n_types + 1, width)
         self.enter = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, dropout, reach) for _ in range(blocks))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout, context_length) for _ in range(blocks))
         self.leave = nn.LayerNorm(width)
         nn.init.normal_(self.types.weight, std=0.02)
 
@@ -129,17 +137,43 @@ class UserTower(nn.Module):
         return left
 
 
+class SetTower(nn.Module):
+    """The sum of the history's item vectors over the root of its length; takes what ``UserTower`` takes.
+
+    Attributes:
+        context_length: newest events of a history that it reads.
+    """
+
+    def __init__(self, n_types: int, *, context_length: int) -> None:
+        super().__init__()
+        self.context_length = context_length
+        self.types = nn.Embedding(n_types + 1, 1)
+        nn.init.ones_(self.types.weight)
+
+    def forward(self, vectors: Tensor, types: Tensor, ages: Tensor, known: Tensor, newest_only: bool = True) -> Tensor:
+        """[b, 1, d] user vectors as of the newest event; see ``UserTower.forward``, ages mean nothing here."""
+        del ages, newest_only
+        weight = self.types(types) * known[..., None]
+        total = (vectors * weight).sum(dim=1, keepdim=True)
+        user: Tensor = total / weight.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
+        return user
+
+
 class ServedTower(nn.Module):
-    """The user tower as it is asked online: one user, the newest place."""
+    """The user tower as serving runs it: one user, the newest place."""
 
     def __init__(self, tower: UserTower | SetTower) -> None:
         super().__init__()
         self.tower = tower
 
     def forward(self, history_vectors: Tensor, history_types: Tensor, history_ages: Tensor) -> Tensor:
-        """[d] from [h, d], [h] and [h], newest first; events beyond the tower's reach are not looked at."""
-        reach = self.tower.reach
-        vectors, types, ages = history_vectors[:reach], history_types[:reach], history_ages[:reach]
+        """[d] from [h, d], [h] and [h], newest first; events beyond the tower's context length are not looked at."""
+        context_length = self.tower.context_length
+        vectors, types, ages = (
+            history_vectors[:context_length],
+            history_types[:context_length],
+            history_ages[:context_length],
+        )
         types = torch.where(types < self.tower.types.num_embeddings, types, 0)
         known = torch.ones_like(types, dtype=torch.bool)
         vector: Tensor = self.tower(vectors[None], types[None], ages[None], known[None], newest_only=True)[0, 0]
@@ -178,29 +212,28 @@ class Ranker(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """What serving runs: the mean of several rankers, shares of single inputs, and a calibration.
+    """What serving runs: the mean of several rankers, mixed with single inputs (prior, tower score), and a calibration.
 
-    What rankers learned from a few windows and what prior and tower say are wrong in different places, so their
-    weighted sum orders better than either. The calibration turns the sum into the probability that the user takes
-    the item: a slope, an offset and weights of inputs that are the same for all rows of a question, so that it changes
+    Where the weights come from: ``ranking.model_prior_mix``. The calibration turns the sum into the probability that the user takes
+    the item: a slope, an offset and weights of inputs that are the same for all rows of a case, so that it changes
     no order.
     """
 
     def __init__(self, rankers: Sequence[Ranker], n_features: int) -> None:
-        """Rankers with a weight of one, no shares and no calibration beyond the sigmoid."""
+        """Rankers with a weight of one, no weights of inputs and no calibration beyond the sigmoid."""
         super().__init__()
         n = n_features + INTERACTIONS
         self.rankers = nn.ModuleList(rankers)
         for name, value in {
-            "learned": torch.ones(()),
-            "shares": torch.zeros(n),
+            "model_weight": torch.ones(()),
+            "input_weights": torch.zeros(n),
             "slope": torch.ones(()),
             "offset": torch.zeros(()),
             "context": torch.zeros(n),
         }.items():
             self.register_buffer(name, value)
-        self.learned: Tensor
-        self.shares: Tensor
+        self.model_weight: Tensor
+        self.input_weights: Tensor
         self.slope: Tensor
         self.offset: Tensor
         self.context: Tensor
@@ -213,7 +246,7 @@ class Ensemble(nn.Module):
     def order(self, inputs: Tensor) -> Tensor:
         """[..., n] the sum that decides the order, before calibration, from [..., n, F + 4]."""
         scores = torch.stack([ranker(inputs) for ranker in self.rankers]).mean(dim=0)
-        return self.learned * scores + inputs @ self.shares
+        return self.model_weight * scores + inputs @ self.input_weights
 
 
 def time_bucket(seconds: Tensor) -> Tensor:
@@ -227,3 +260,12 @@ def interactions(user_vector: Tensor, item_vectors: Tensor) -> Tensor:
     item = (item_vectors * item_vectors).sum(dim=-1).sqrt()
     user = (user_vector * user_vector).sum(dim=-1, keepdim=True).sqrt().expand_as(dot)
     return torch.stack([dot, user, item, dot / (user * item + 1e-6)], dim=-1)
+
+
+@torch.no_grad()
+def predict(network: Ranker | Ensemble, inputs: Scores) -> Scores:
+    """[n] scores, before calibration, of ``RankingData.inputs`` [n, F + 4]."""
+    network.eval()
+    run = network.order if isinstance(network, Ensemble) else network
+    parts = [run(torch.from_numpy(inputs[i : i + 65536])).numpy() for i in range(0, len(inputs), 65536)]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -1,4 +1,4 @@
-"""Training of the ranker: which rows of a pool turned out to be right."""
+"""Training of the ranker: which rows of a pool turned out to be relevant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from ranking.calibrate import Calibration, calibrate
-from ranking.networks import INTERACTIONS, Ensemble, Ranker
+from ranking.model_prior_mix import choose_mix, mix_unwatched
+from ranking.networks import INTERACTIONS, Ensemble, Ranker, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +37,9 @@ class RankerSettings:
 
         seeds: rankers whose mean is the score.
 
-        questions: questions of one step.
+        cases: cases of one step.
 
-        negatives: wrong rows drawn for each question and epoch.
+        negatives: rows that are not relevant, drawn for each case and epoch.
 
         rate: learning rate.
 
@@ -48,7 +49,7 @@ class RankerSettings:
     hidden: tuple[int, ...] = (128, 64)
     dropout: float = 0.3
     seeds: int = 1
-    questions: int = 32
+    batch: int = 32
     negatives: int = 150
     rate: float = 5e-4
     decay: float = 0.1
@@ -65,7 +66,7 @@ class RankerResult:
 
         best_epochs: for each seed the epochs that its ranker has had.
 
-        mixed: validation NDCG@20 of the ensemble with its shares; NaN where it was not measured.
+        mixed: validation NDCG@20 of model and extra scores together; NaN where it was not measured.
 
         calibration: how probabilities compare with what happened on validation; None where it was not measured.
 
@@ -81,17 +82,13 @@ class RankerResult:
     note: str = ""
 
 
-_FEWEST_QUESTIONS = 20
-"""With fewer validation questions early stopping would follow noise."""
+_FEWEST_CASES = 20
+"""With fewer validation cases early stopping would follow noise."""
 _EPOCHS_UNWATCHED = 4
-_SHARES = (0.0, 0.25, 0.5, 1.0)
-"""Of an anchor in the final score; powers of two, so that a mixture is the same to the last bit wherever it is summed."""
-_LEARNED = (1.0, 0.5, 0.25, 0.0)
-_UNWATCHED_SHARE = 1.0
 
 
-def _silent(seed: int, epoch: int, loss: float, metric: float) -> None:
-    """Say nothing."""
+def _no_progress(seed: int, epoch: int, loss: float, metric: float) -> None:
+    """Ignore it."""
 
 
 def train_ranker(
@@ -103,32 +100,32 @@ def train_ranker(
     patience: int = 3,
     time_limit_s: float = math.inf,
     seed: int = 0,
-    anchors: tuple[int, ...] = (),
+    extra_scores: tuple[int, ...] = (),
     context: tuple[int, ...] = (),
     without: tuple[int, ...] = (),
-    progress: Callable[[int, int, float, float], None] = _silent,
+    progress: Callable[[int, int, float, float], None] = _no_progress,
 ) -> RankerResult:
-    """Train with a softmax over each question's pool (ListNet with sampled wrong rows; Cao et al. 2007).
+    """Train with a softmax over each case's pool (ListNet with sampled negatives; Cao et al. 2007).
 
     Two calls with the same arguments give the same weights unless ``time_limit_s`` ends them.
 
     Args:
         data: training pools, each of one cut and one training of the towers.
-        valid: held-out questions for early stopping, shares and calibration. With fewer than 20 the number of
+        valid: held-out cases for early stopping, mix and calibration. With fewer than 20 the number of
             epochs is fixed, and the result's note says so.
         settings: see ``RankerSettings``.
-        max_epochs: most passes over the questions.
+        max_epochs: most passes over the cases.
         patience: epochs without a better validation NDCG@20 before stopping.
         time_limit_s: no epoch is started after this wall time, seconds.
         seed: of weights, order and draws; the seeds of an ensemble count up from it.
-        anchors: inputs (of ``RankingData.inputs``) that are good orders by themselves, the best first: a share of
-            each is added, as much as is best on ``valid``; the first one with a share of 1 where nothing can tell.
-        context: inputs that are the same for all rows of a question; they enter the calibration.
+        extra_scores: inputs (columns of ``RankingData.inputs``) that are added to the model's score with weights chosen
+            on ``valid``, the best first: see ``ranking.model_prior_mix``.
+        context: inputs that are the same for all rows of a case; they enter the calibration.
         without: inputs that the rankers must not see, for ablations.
         progress: called after each epoch with seed, epoch, mean loss and validation NDCG@20.
 
     Raises:
-        ValueError: no training question has a right and a wrong row in its pool.
+        ValueError: no training case has both a relevant row and another one in its pool.
     """
     settings = settings or RankerSettings()
     started = time.monotonic()
@@ -137,14 +134,14 @@ def train_ranker(
     start = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.ptr) for part in data]))])
     groups = _groups(start, labels)
     if not groups:
-        raise ValueError("no training question has a right and a wrong row in its pool: nothing to learn from")
-    watched = valid is not None and len(valid) >= _FEWEST_QUESTIONS
+        raise ValueError("no training case has both a relevant row and another one in its pool: nothing to learn from")
+    watched = valid is not None and len(valid) >= _FEWEST_CASES
     held_out = valid.inputs() if valid is not None else None
     n_features = inputs.shape[1] - INTERACTIONS
     result = RankerResult(Ensemble([], n_features))
     if not watched:
         max_epochs = min(max_epochs, _EPOCHS_UNWATCHED)
-        result.note = f"{0 if valid is None else len(valid)} validation questions: {max_epochs} epochs, not watched"
+        result.note = f"{0 if valid is None else len(valid)} validation cases: {max_epochs} epochs, not watched"
     rankers = []
     for number in range(seed, seed + settings.seeds):
         torch.manual_seed(number)
@@ -172,35 +169,16 @@ def train_ranker(
             break
     ensemble = result.ensemble = Ensemble(rankers, n_features).eval()
     if watched and valid is not None and held_out is not None:
-        result.mixed, order = _mix(ensemble, valid, held_out, anchors)
+        result.mixed, order = choose_mix(ensemble, valid, held_out, extra_scores)
         result.calibration = calibrate(ensemble, order, valid, held_out, context)
-    elif anchors:
-        ensemble.shares[anchors[0]] = _UNWATCHED_SHARE
+    else:
+        mix_unwatched(ensemble, extra_scores)
     result.seconds = time.monotonic() - started
     return result
 
 
-def _mix(ensemble: Ensemble, valid: RankingData, inputs: Scores, anchors: tuple[int, ...]) -> tuple[float, Scores]:
-    """Give the ensemble the weight and shares that are best on ``valid``; what they are worth there, and its order."""
-    learned = predict(ensemble, inputs)
-
-    def mixed(mix: tuple[float, ...]) -> Scores:
-        weight, *shares = mix
-        anchored = (share * inputs[:, at] for share, at in zip(shares, anchors, strict=True))
-        return np.asarray(weight * learned + sum(anchored))
-
-    weights = _LEARNED if anchors else _LEARNED[:1]
-    mixes = [mix for mix in product(weights, *[_SHARES] * len(anchors)) if any(mix)]
-    worth = {mix: valid.ndcg(mixed(mix)) for mix in mixes}
-    weight, *shares = best = max(worth, key=lambda mix: worth[mix])
-    ensemble.learned.fill_(weight)
-    for share, at in zip(shares, anchors, strict=True):
-        ensemble.shares[at] = share
-    return worth[best], mixed(best)
-
-
 def _standardise(ranker: Ranker, inputs: Scores, without: tuple[int, ...]) -> None:
-    """Give the ranker mean and deviation of its inputs; what never varies, or must not be seen, has no say."""
+    """Give the ranker mean and deviation of its inputs; what never varies, or must not be seen, gets a weight of 0."""
     deviation = inputs.std(axis=0)
     ranker.mean.copy_(torch.from_numpy(inputs.mean(axis=0)))
     ranker.scale.copy_(torch.from_numpy(np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0)))
@@ -208,12 +186,12 @@ def _standardise(ranker: Ranker, inputs: Scores, without: tuple[int, ...]) -> No
 
 
 def _groups(start: NDArray[np.int64], labels: Scores) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """For every question that can teach something the indices of its right and of its wrong rows."""
+    """For every case that has both the indices of its relevant rows and of the others."""
     groups = []
     for a, b in pairwise(start):
-        right = labels[a:b] > 0
-        if right.any() and not right.all():
-            groups.append((a + np.flatnonzero(right), a + np.flatnonzero(~right)))
+        positives = labels[a:b] > 0
+        if positives.any() and not positives.all():
+            groups.append((a + np.flatnonzero(positives), a + np.flatnonzero(~positives)))
     return groups
 
 
@@ -227,20 +205,22 @@ def _epoch(
     settings: RankerSettings,
     rng: np.random.Generator,
 ) -> float:
-    """One pass over the questions; the mean loss."""
+    """One pass over the cases; the mean loss."""
     ranker.train()
     order = rng.permutation(len(groups))
     losses = []
-    for i in range(0, len(order), settings.questions):
-        chosen = [groups[j] for j in order[i : i + settings.questions]]
+    for i in range(0, len(order), settings.batch):
+        chosen = [groups[j] for j in order[i : i + settings.batch]]
         picked = [
             np.concatenate(
                 [
-                    right,
-                    wrong if len(wrong) <= settings.negatives else rng.choice(wrong, settings.negatives, replace=False),
+                    positives,
+                    negatives
+                    if len(negatives) <= settings.negatives
+                    else rng.choice(negatives, settings.negatives, replace=False),
                 ]
             )
-            for right, wrong in chosen
+            for positives, negatives in chosen
         ]
         width = max(map(len, picked))
         index = np.zeros((len(picked), width), np.int64)
@@ -257,12 +237,3 @@ def _epoch(
         optimiser.step()
         losses.append(float(loss.detach()))
     return float(np.mean(losses))
-
-
-@torch.no_grad()
-def predict(network: Ranker | Ensemble, inputs: Scores) -> Scores:
-    """[n] scores, before calibration, of ``RankingData.inputs`` [n, F + 4]."""
-    network.eval()
-    run = network.order if isinstance(network, Ensemble) else network
-    parts = [run(torch.from_numpy(inputs[i : i + 65536])).numpy() for i in range(0, len(inputs), 65536)]
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -1,4 +1,4 @@
-"""Pools with known answers: what a ranker learns from and is judged on."""
+"""Pools with labels: what a ranker learns from and is measured on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ranking.ndcg import ndcg
 from ranking.networks import INTERACTIONS, interactions
 
 if TYPE_CHECKING:
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RankingData:
-    """Pools with known answers. Rows of one pool are adjacent.
+    """Pools with labels. Rows of one pool are adjacent.
 
     Attributes:
-        ptr: [q + 1] the rows of question i are ``ptr[i]:ptr[i + 1]``.
+        ptr: [q + 1] the rows of case i are ``ptr[i]:ptr[i + 1]``.
 
         features: [n, F] float32, finite.
 
-        labels: [n] gain of each row, 0 = not an answer.
+        labels: [n] gain of each row, 0 = not relevant.
 
-        relevant: [q] right answers there were, in the pool or not: what NDCG is measured against.
+        relevant: [q] relevant items there are, in the pool or not: what NDCG is measured against.
 
         user_vectors: [q, d] zeros for users without a history.
 
@@ -47,7 +48,7 @@ class RankingData:
     item_vectors: Vector
 
     def __len__(self) -> int:
-        """Number of questions."""
+        """Number of cases."""
         return len(self.ptr) - 1
 
     def inputs(self) -> Scores:
@@ -62,17 +63,17 @@ class RankingData:
         together = np.concatenate(parts) if parts else np.empty((0, INTERACTIONS), np.float32)
         return np.concatenate([self.features, together], axis=1)
 
-    def head(self, questions: int) -> RankingData:
-        """The first so many questions."""
-        if questions >= len(self):
+    def head(self, cases: int) -> RankingData:
+        """The first so many cases."""
+        if cases >= len(self):
             return self
-        rows = int(self.ptr[questions])
+        rows = int(self.ptr[cases])
         return RankingData(
-            self.ptr[: questions + 1],
+            self.ptr[: cases + 1],
             self.features[:rows],
             self.labels[:rows],
-            self.relevant[:questions],
-            self.user_vectors[:questions],
+            self.relevant[:cases],
+            self.user_vectors[:cases],
             self.items[:rows],
             self.item_vectors,
         )
@@ -85,7 +86,7 @@ class RankingData:
         return np.where(at < lengths[:, None], self.ptr[:-1, None] + at, -1)
 
     def ndcg_each(self, scores: Scores, k: int = 20) -> NDArray[np.float64]:
-        """[q] NDCG@k of every pool ordered by ``scores`` [n]; answers outside the pool count as missed."""
+        """[q] NDCG@k of every pool ordered by ``scores`` [n]; relevant items outside the pool count as missed."""
         if not len(scores):
             return np.zeros(len(self))
         place = self._place
@@ -93,10 +94,7 @@ class RankingData:
         top = np.argsort(-value, axis=1, kind="stable")[:, :k]
         found = np.take_along_axis(place, top, axis=1)
         hit = (found >= 0) & (self.labels[found] > 0)
-        discount = 1 / np.log2(np.arange(2, k + 2))
-        ideal = np.cumsum(discount)[np.clip(self.relevant, 1, k) - 1]
-        each: NDArray[np.float64] = (hit * discount[: hit.shape[1]]).sum(axis=1) / ideal
-        return each
+        return ndcg(hit, np.maximum(self.relevant, 1), k)
 
     def ndcg(self, scores: Scores, k: int = 20) -> float:
         """Mean NDCG@k."""

@@ -98,7 +98,7 @@ class Sequences:
         """[items] sum of event weights, each halved every ``half_life_days`` of its age; None = no decay.
 
         Args:
-            n_items: length of the answer.
+            n_items: length of the result.
             as_of_s: the moment from which ages count, seconds since the epoch.
             half_life_days: days in which an event loses half of its weight.
             first_only: count only the first event of each user with each item: what wins *new* users

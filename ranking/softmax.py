@@ -22,31 +22,31 @@ _CHUNK = 128
 
 
 def catalogue_softmax(
-    users: Tensor, items: Tensor, answers: Tensor, weight: Tensor, adjust: Adjust | None, *, half: bool
+    users: Tensor, items: Tensor, targets: Tensor, weight: Tensor, adjust: Adjust | None, *, half: bool
 ) -> Tensor:
-    """Weighted mean over places of -log softmax(users @ items.T)[answers], averaged over a place's answers; a scalar.
+    """Weighted mean over places of -log softmax(users @ items.T)[targets], averaged over the targets of a place; a scalar.
 
     Args:
         users: [p, d] user vectors.
         items: [n, d] item vectors.
-        answers: [p, a] right items, int64.
+        targets: [p, a] items, int64.
         weight: [p] of each place.
         adjust: changes the logits [c, n] of a slice of the places in place; nothing is learnt through it.
         half: multiply in bfloat16; sums stay float32.
     """
-    loss: Tensor = _CatalogueSoftmax.apply(users, items, answers, weight, adjust, half)  # type: ignore[no-untyped-call] # torch ships it untyped
+    loss: Tensor = _CatalogueSoftmax.apply(users, items, targets, weight, adjust, half)  # type: ignore[no-untyped-call] # torch ships it untyped
     return loss
 
 
 class _CatalogueSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0917 - torch passes them by position
-        ctx: Any, users: Tensor, items: Tensor, answers: Tensor, weight: Tensor, adjust: Adjust | None, half: bool
+        ctx: Any, users: Tensor, items: Tensor, targets: Tensor, weight: Tensor, adjust: Adjust | None, half: bool
     ) -> Tensor:
         users = users.float()
         columns = items.bfloat16() if half else items
         by_user, by_item = torch.empty_like(users), torch.zeros_like(items)
-        share = -weight / (len(users) * answers.shape[1])
+        share = -weight / (len(users) * targets.shape[1])
         total = torch.zeros((), device=users.device)
         for start in range(0, len(users), _CHUNK):
             part = slice(start, min(start + _CHUNK, len(users)))
@@ -54,7 +54,7 @@ class _CatalogueSoftmax(torch.autograd.Function):
             logits = (rows @ columns.T).float()
             if adjust is not None:
                 adjust(part, logits)
-            right = answers[part]
+            right = targets[part]
             greatest = logits.amax(dim=1, keepdim=True)
             wanted = logits.gather(1, right) - greatest
             logits.sub_(greatest).exp_()

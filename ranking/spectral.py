@@ -15,19 +15,18 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import nn
 
-from ranking.tower import TowerResult
-from ranking.tower_run import list_ndcg
+from ranking.ndcg import ndcg_of_scores
+from ranking.networks import SetTower
+from ranking.tower_result import TowerResult
 from ranking.tower_settings import TowerSettings
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
-    from torch import Tensor
 
     from core.types import Vector
     from ranking.sequences import Sequences
-    from ranking.tower_settings import TowerQuestions
+    from ranking.tower_settings import TowerCases
 
 ITEM_POWER = 0.35
 """Of the item degrees. With 1/2, as in the paper, item vectors need degrees as weights; with less they carry them."""
@@ -39,30 +38,14 @@ _ITERATIONS = 4
 _OVERSAMPLED = 10
 
 
-class SetTower(nn.Module):
-    """The sum of the history's item vectors over the root of its length; takes what ``UserTower`` takes.
-
-    Attributes:
-        reach: newest events of a history that it reads.
-    """
-
-    def __init__(self, n_types: int, *, reach: int) -> None:
-        super().__init__()
-        self.reach = reach
-        self.types = nn.Embedding(n_types + 1, 1)
-        nn.init.ones_(self.types.weight)
-
-    def forward(self, vectors: Tensor, types: Tensor, ages: Tensor, known: Tensor, newest_only: bool = True) -> Tensor:
-        """[b, 1, d] user vectors as of the newest event; see ``UserTower.forward``, ages mean nothing here."""
-        del ages, newest_only
-        weight = self.types(types) * known[..., None]
-        total = (vectors * weight).sum(dim=1, keepdim=True)
-        user: Tensor = total / weight.sum(dim=1, keepdim=True).clamp(min=1).sqrt()
-        return user
-
-
 def fit_spectral(
-    sequences: Sequences, n_items: int, n_types: int, *, width: int, reach: int, valid: TowerQuestions | None = None
+    sequences: Sequences,
+    n_items: int,
+    n_types: int,
+    *,
+    width: int,
+    context_length: int,
+    valid: TowerCases | None = None,
 ) -> TowerResult:
     """The tower and the item vectors of what users had; the same every time.
 
@@ -71,8 +54,8 @@ def fit_spectral(
         n_items: rows of the catalogue.
         n_types: event types are 0 (unknown) to ``n_types``.
         width: of the vectors, at most.
-        reach: newest events of a history that the tower reads.
-        valid: questions that choose the width, of ``width``, half of it and so on.
+        context_length: newest events of a history that the tower reads.
+        valid: cases that choose the width, of ``width``, half of it and so on.
 
     Raises:
         ValueError: there are no events to learn from.
@@ -84,7 +67,7 @@ def fit_spectral(
     found = _right_vectors(normed, min(width, *normed.shape))
     metric: list[float] = []
     if valid is not None and len(valid.users):
-        figures = {w: _ndcg(np.ascontiguousarray(found[:, :w]), valid, reach) for w in _widths(width)}
+        figures = {w: _ndcg(np.ascontiguousarray(found[:, :w]), valid, context_length) for w in _widths(width)}
         width = max(figures, key=lambda w: figures[w])
         metric = [figures[width]]
     vectors = np.zeros((n_items, width), np.float32)
@@ -92,8 +75,8 @@ def fit_spectral(
     vectors[np.bincount(sequences.items, minlength=n_items) == 0] = 0
     # Of the length of learned vectors: the longest as long as one of as many standard normal numbers.
     vectors *= np.float32(np.sqrt(width) / max(float(np.linalg.norm(vectors, axis=1).max()), 1e-12))
-    tower = SetTower(n_types, reach=reach).eval()
-    settings = TowerSettings(width=width, reach=reach)
+    tower = SetTower(n_types, context_length=context_length).eval()
+    settings = TowerSettings(width=width, context_length=context_length)
     return TowerResult(tower, vectors, settings, metric, best_epoch=1, seconds=time.monotonic() - started)
 
 
@@ -105,18 +88,18 @@ def _widths(most: int) -> list[int]:
     return widths
 
 
-def _ndcg(vectors: Vector, valid: TowerQuestions, reach: int) -> float:
+def _ndcg(vectors: Vector, valid: TowerCases, context_length: int) -> float:
     """Mean NDCG@20 over the whole catalogue without what the user had; the length of a user vector orders nothing."""
     items, starts = valid.sequences.items, valid.sequences.ptr[valid.users]
     values = []
     for first in range(0, len(valid.users), _BATCH):
         part = range(first, min(first + _BATCH, len(valid.users)))
         users = np.stack(
-            [vectors[items[max(starts[i], valid.ends[i] - reach) : valid.ends[i]]].sum(axis=0) for i in part]
+            [vectors[items[max(starts[i], valid.ends[i] - context_length) : valid.ends[i]]].sum(axis=0) for i in part]
         )
         for i, scores in zip(part, users @ vectors.T, strict=True):
             scores[items[starts[i] : valid.ends[i]]] = -np.inf
-            values.append(list_ndcg(scores, valid.relevant[i], 20))
+            values.append(ndcg_of_scores(scores, valid.relevant[i], 20))
     return float(np.mean(values))
 
 

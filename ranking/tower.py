@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
+from ranking.tower_result import TowerResult
 from ranking.tower_run import TowerRun
 
 if TYPE_CHECKING:
@@ -17,42 +17,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from core.types import Vector
-    from ranking.networks import UserTower
     from ranking.sequences import Sequences
-    from ranking.spectral import SetTower
-    from ranking.tower_settings import TowerQuestions, TowerSettings
+    from ranking.tower_settings import TowerCases, TowerSettings
 
 
 def _silent(epoch: int, loss: float, metric: float) -> None:
     """Say nothing."""
-
-
-@dataclass
-class TowerResult:
-    """A trained tower.
-
-    Attributes:
-        tower: the network at the best epoch, on the CPU, in evaluation mode.
-
-        item_vectors: [items, d] float32; zeros for items without training events.
-
-        metric: validation NDCG@20 after each epoch; empty without questions.
-
-        best_epoch: epochs of training that ``tower`` has had.
-
-        seconds: wall time.
-
-        stopped_by: "epochs", "patience" or "time".
-    """
-
-    tower: UserTower | SetTower
-    item_vectors: Vector
-    settings: TowerSettings
-    metric: list[float] = field(default_factory=list)
-    best_epoch: int = 0
-    seconds: float = 0.0
-    stopped_by: str = "epochs"
 
 
 def train_tower(
@@ -61,7 +31,7 @@ def train_tower(
     n_types: int,
     *,
     settings: TowerSettings,
-    valid: TowerQuestions | None = None,
+    valid: TowerCases | None = None,
     init: TowerResult | None = None,
     max_epochs: int = 30,
     patience: int = 3,
@@ -80,7 +50,7 @@ def train_tower(
         n_items: rows of the catalogue.
         n_types: event types are 0 (unknown) to ``n_types``.
         settings: see ``TowerSettings``.
-        valid: questions for early stopping; None = train ``max_epochs``.
+        valid: cases for early stopping; None = train ``max_epochs``.
         init: a result to start from: same catalogue, same settings.
         max_epochs: most passes over the training events.
         patience: epochs without a better validation NDCG@20 before stopping.

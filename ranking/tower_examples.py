@@ -1,4 +1,4 @@
-"""Training examples of the user tower, cut out of sequences: where to ask, and what came then."""
+"""Training examples of the user tower, cut out of sequences: places where it predicts, and the items that came next."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BATCHES_PER_PAGE = 16
 
 @dataclass(frozen=True)
 class Windows:
-    """Overlapping windows over sequences, and the places in them where the tower is asked.
+    """Overlapping windows over sequences, and the places in them where the tower predicts.
 
-    The tower is asked after the last event of a *step*: events of a user at one time, such as the
-    lines of an invoice, are one step, since their order means nothing. A right answer is an item
+    The tower predicts after the last event of a *step*: events of a user at one time, such as the
+    lines of an invoice, are one step, since their order means nothing. A target is an item
     among ``pool[target_start:target_stop]``.
 
     Attributes:
@@ -36,11 +36,11 @@ class Windows:
 
         place: [p] event index of each place.
 
-        target_start: [p] first right answer, index into ``pool``.
+        target_start: [p] first target, index into ``pool``.
 
-        target_stop: [p] after the last right answer, > ``target_start``.
+        target_stop: [p] after the last target, > ``target_start``.
 
-        pool: [t] event indices that can be answers, increasing.
+        pool: [t] event indices that can be targets, increasing.
     """
 
     start: NDArray[np.int64]
@@ -68,8 +68,8 @@ class Windows:
             sequences: the events.
             length: most events of a window.
             stride: events between the ends of neighbouring windows, <= ``length``.
-            horizon_days: how far ahead answers may lie; None = in the very next step.
-            new_only: only items that the user never had before are answers.
+            horizon_days: how far ahead targets may lie; None = in the very next step.
+            new_only: only items that the user never had before are targets.
             shift: [users] events by which each user's first window is shorter, 0 to ``stride`` - 1.
         """
         ptr, users, times = sequences.ptr, sequences.users, sequences.times
@@ -89,8 +89,8 @@ class Windows:
         pool = np.flatnonzero(sequences.first) if new_only else np.arange(n)
         target_start = np.searchsorted(pool, np.minimum(after, until))
         target_stop = np.searchsorted(pool, until)
-        asked = target_stop > target_start
-        place = last[asked]
+        chosen_places = target_stop > target_start
+        place = last[chosen_places]
         shorter = np.zeros(len(ptr) - 1, np.int64) if shift is None else shift
         chunk = (place - ptr[users[place]] + shorter[users[place]]) // stride
         new = np.ones(len(place), np.bool_)
@@ -104,8 +104,8 @@ class Windows:
             stop=stop,
             ptr=np.append(head, len(place)).astype(np.int64),
             place=place,
-            target_start=target_start[asked],
-            target_stop=target_stop[asked],
+            target_start=target_start[chosen_places],
+            target_stop=target_stop[chosen_places],
             pool=pool,
         )
 
@@ -129,19 +129,21 @@ class Windows:
 
         Returns:
             [b, length] event indices, newest first; [b, length] where they are real; for every place
-            asked, its window in 0..b, its position in the window and its index in ``place``.
+            of these windows, its window in 0..b, its position in the window and its index in ``place``.
         """
         event, known = newest_first(self.start[chosen], self.stop[chosen], length)
         count = self.ptr[chosen + 1] - self.ptr[chosen]
         window = np.repeat(np.arange(len(chosen)), count)
-        asked = np.arange(len(window)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(self.ptr[chosen], count)
-        position = self.stop[chosen][window] - 1 - self.place[asked]
-        return event, known, window, position, asked
+        chosen_places = (
+            np.arange(len(window)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(self.ptr[chosen], count)
+        )
+        position = self.stop[chosen][window] - 1 - self.place[chosen_places]
+        return event, known, window, position, chosen_places
 
-    def draw(self, asked: NDArray[np.int64], k: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """[p, k] event indices of right answers of the places ``asked`` [p], drawn with replacement."""
-        start, stop = self.target_start[asked], self.target_stop[asked]
-        offset = (rng.random((len(asked), k)) * (stop - start)[:, None]).astype(np.int64)
+    def draw(self, chosen_places: NDArray[np.int64], k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """[p, k] event indices of targets of the places ``chosen_places`` [p], drawn with replacement."""
+        start, stop = self.target_start[chosen_places], self.target_stop[chosen_places]
+        offset = (rng.random((len(chosen_places), k)) * (stop - start)[:, None]).astype(np.int64)
         drawn: NDArray[np.int64] = self.pool[start[:, None] + offset]
         return drawn
 

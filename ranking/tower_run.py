@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ranking.ndcg import ndcg_of_scores
 from ranking.networks import UserTower
 from ranking.sequences import SECONDS_PER_DAY
 from ranking.softmax import catalogue_softmax
 from ranking.tower_examples import TrendGrid, Windows, newest_first
-from ranking.tower_settings import FULL_SOFTMAX_ITEMS, TowerQuestions, TowerSettings
+from ranking.tower_settings import FULL_SOFTMAX_ITEMS, TowerCases, TowerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from core.types import Rows, Vector
+    from core.types import Vector
     from ranking.sequences import Sequences
 
 _FIRST_SCALE = 0.02
@@ -59,7 +60,7 @@ class TowerRun:
             blocks=settings.blocks,
             heads=settings.heads,
             dropout=settings.dropout,
-            reach=settings.reach,
+            context_length=settings.context_length,
         ).to(device)
         self.items = nn.Parameter(torch.from_numpy(_first_vectors(sequences, n_items, settings, self.rng)).to(device))
         self.trained = np.bincount(sequences.items, minlength=n_items) > 0
@@ -162,7 +163,7 @@ class TowerRun:
         settings = self.settings
         return Windows.cut(
             self.sequences,
-            length=settings.reach,
+            length=settings.context_length,
             stride=settings.stride,
             horizon_days=settings.horizon_days,
             new_only=settings.new_only,
@@ -172,18 +173,18 @@ class TowerRun:
     def _loss(self, chosen: NDArray[np.int64]) -> Tensor:
         windows = self._windows
         length = int((windows.stop[chosen] - windows.start[chosen]).max())
-        event, known, window, position, asked = windows.batch(chosen, length)
+        event, known, window, position, chosen_places = windows.batch(chosen, length)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             encoded = self._encode(self.tower, self.items, self.sequences, event, known, newest_only=False)
         users = encoded[window, position].float()
-        answers = torch.from_numpy(
-            self.sequences.items[windows.draw(asked, self.settings.answers, self.rng)].astype(np.int64)
+        targets = torch.from_numpy(
+            self.sequences.items[windows.draw(chosen_places, self.settings.targets, self.rng)].astype(np.int64)
         ).to(self.device)
-        weight = torch.from_numpy(self._event_weight[windows.place[asked]]).to(self.device)
+        weight = torch.from_numpy(self._event_weight[windows.place[chosen_places]]).to(self.device)
         weight = weight / weight.mean()
         if self.sampled:
-            return (self._sampled_loss(users, answers) * weight).mean()
-        day = None if self._trend is None else self._trend.day(self.sequences.times[windows.place[asked]])
+            return (self._sampled_loss(users, targets) * weight).mean()
+        day = None if self._trend is None else self._trend.day(self.sequences.times[windows.place[chosen_places]])
         past = self._past(event, known, window, position) if self.settings.new_only else None
 
         def adjust(part: slice, logits: Tensor) -> None:
@@ -192,7 +193,7 @@ class TowerRun:
             if past is not None:
                 logits.scatter_add_(1, *past(part))
 
-        return catalogue_softmax(users, self.items, answers, weight, adjust, half=self._half)
+        return catalogue_softmax(users, self.items, targets, weight, adjust, half=self._half)
 
     def _past(
         self,
@@ -201,7 +202,7 @@ class TowerRun:
         window: NDArray[np.int64],
         position: NDArray[np.int64],
     ) -> Callable[[slice], tuple[Tensor, Tensor]]:
-        """For a slice of places index and value [c, l] that take out of logits what the user had: no wrong answers."""
+        """For a slice of places index and value [c, l] that take out of logits what the user had: what the user had is no negative."""
         items = torch.from_numpy(self.sequences.items[event].astype(np.int64)).to(self.device)
         at = np.arange(event.shape[1])
 
@@ -212,16 +213,16 @@ class TowerRun:
 
         return of
 
-    def _sampled_loss(self, users: Tensor, answers: Tensor) -> Tensor:
+    def _sampled_loss(self, users: Tensor, targets: Tensor) -> Tensor:
         """Softmax over sampled items, corrected by how often each is sampled (Bengio & Senecal 2008)."""
         k = self.settings.negatives
         drawn = self.rng.choice(len(self.share), k, p=self.share)
         log_q = torch.from_numpy(np.log(self.share * k + 1e-12).astype(np.float32)).to(self.device)
         negatives = torch.from_numpy(drawn).to(self.device)
         against = users @ self.items[negatives].T - log_q[negatives]
-        right = (users[:, None] * self.items[answers]).sum(dim=2) - log_q[answers]
-        same = answers[:, :, None] == negatives
-        others = against[:, None].expand(-1, answers.shape[1], -1).masked_fill(same, -1e9)
+        right = (users[:, None] * self.items[targets]).sum(dim=2) - log_q[targets]
+        same = targets[:, :, None] == negatives
+        others = against[:, None].expand(-1, targets.shape[1], -1).masked_fill(same, -1e9)
         return (torch.logaddexp(torch.logsumexp(others, dim=2), right) - right).mean(dim=1)
 
     def _encode(
@@ -243,14 +244,16 @@ class TowerRun:
         return found
 
     @torch.no_grad()
-    def ndcg(self, valid: TowerQuestions, k: int = 20) -> float:
+    def ndcg(self, valid: TowerCases, k: int = 20) -> float:
         """Mean NDCG@k over the whole catalogue; a user's past items are left out where ``new_only``."""
-        reach = self.settings.reach
+        context_length = self.settings.context_length
         start = valid.sequences.ptr[valid.users]
         values = []
         for i in range(0, len(valid.users), 512):
             part = slice(i, i + 512)
-            event, known = newest_first(np.maximum(start[part], valid.ends[part] - reach), valid.ends[part], reach)
+            event, known = newest_first(
+                np.maximum(start[part], valid.ends[part] - context_length), valid.ends[part], context_length
+            )
             users = self._encode(self.mean_tower, self.mean_items, valid.sequences, event, known, newest_only=True)[
                 :, 0
             ]
@@ -262,7 +265,7 @@ class TowerRun:
             for j, (s, e) in enumerate(zip(start[part], valid.ends[part], strict=True)):
                 if self.settings.new_only:
                     found[j, valid.sequences.items[s:e]] = -np.inf
-                values.append(list_ndcg(found[j], valid.relevant[i + j], k))
+                values.append(ndcg_of_scores(found[j], valid.relevant[i + j], k))
         return float(np.mean(values))
 
 
@@ -285,12 +288,3 @@ def _first_vectors(sequences: Sequences, n_items: int, settings: TowerSettings, 
         length = np.linalg.norm(found, axis=1, keepdims=True)
         vectors[:, :k] += found / np.maximum(length, 1e-9) * _FIRST_SCALE * settings.width**0.5
     return vectors.astype(np.float32)
-
-
-def list_ndcg(scores: NDArray[Any], relevant: Rows, k: int) -> float:
-    """NDCG@k of the items in the order of their scores [items]."""
-    top = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
-    top = top[np.argsort(-scores[top], kind="stable")]
-    gain = 1 / np.log2(np.arange(2, k + 2))
-    hit = np.isin(top, relevant)
-    return float((hit * gain[: len(hit)]).sum() / gain[: min(len(relevant), k)].sum())

@@ -25,17 +25,17 @@ class TowerSettings:
     Attributes:
         width: of user and item vectors.
 
-        reach: newest events of a history that the tower reads.
+        context_length: newest events of a history that the tower reads.
 
         blocks: transformer blocks.
 
         dropout: share of activations dropped while training.
 
-        horizon_days: an answer is right if it comes this soon; None = in the user's next step.
+        horizon_days: an item is a target if it comes this soon; None = in the user's next step.
 
-        new_only: only items the user never had before are right answers.
+        new_only: only items the user never had before are targets.
 
-        answers: right answers drawn for each place and epoch.
+        targets: items drawn for each place and epoch.
 
         trend_half_life_days: the tower learns what a user likes *beyond* the trend of the day, whose
             logarithm is added to every score in training; None = it learns all of it.
@@ -44,7 +44,7 @@ class TowerSettings:
 
         spectral: item vectors start from a singular value decomposition of who had what, not from noise.
 
-        stride: events between the ends of neighbouring windows, <= ``reach``; every epoch cuts them elsewhere.
+        stride: events between the ends of neighbouring windows, <= ``context_length``; every epoch cuts them elsewhere.
 
         batch: windows of a step.
 
@@ -61,13 +61,13 @@ class TowerSettings:
     """
 
     width: int = 64
-    reach: int = 50
+    context_length: int = 50
     blocks: int = 1
     heads: int = 2
     dropout: float = 0.2
     horizon_days: float | None = None
     new_only: bool = False
-    answers: int = 1
+    targets: int = 1
     trend_half_life_days: float | None = None
     recency_half_life_days: float | None = None
     spectral: bool = True
@@ -81,17 +81,17 @@ class TowerSettings:
 
 
 @dataclass(frozen=True)
-class TowerQuestions:
-    """Held-out questions for early stopping.
+class TowerCases:
+    """Held-out cases for early stopping.
 
     Attributes:
-        sequences: histories, all events before each question and more.
+        sequences: histories, all events before each case and more.
 
-        users: [q] user of each question.
+        users: [q] user of each case.
 
         ends: [q] index after the last event that may be seen.
 
-        relevant: [q] right answers; unique rows.
+        relevant: [q] targets; unique rows.
     """
 
     sequences: Sequences

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from loadtests.plan import Scenario
+    from loadtests.scenarios import Scenario
     from loadtests.targets import Verdict
 
 _UNITS = {"share": "{:.2%}", "times": "{:.2f}", "s": "{:.1f} s"}
@@ -42,7 +42,7 @@ def bound(verdict: Verdict) -> str:
     return f"at {'least' if target.is_floor else 'most'} {figure(target.bound, target.measure.unit)}"
 
 
-def said(verdict: Verdict) -> str:
+def summary(verdict: Verdict) -> str:
     """A target and what was made of it, in one line."""
     measure = verdict.target.measure
     return f"{measure.says}: {figure(verdict.value, measure.unit)} ({bound(verdict)})"

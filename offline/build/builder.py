@@ -59,7 +59,7 @@ class Builder:
 
         plan: the windows.
 
-        warnings: what was not done as asked, in words; grows while drafts are made.
+        warnings: what was not done as the options wanted, in words; grows while drafts are made.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Builder:
 
         Args:
             world: what was read.
-            split: how questions are made.
+            split: how evaluation cases are made.
             horizon_days: length of a window; shorter where the data is short.
             seed: of every random number.
             deep: whether to train the deep model.
-            progress: told of everything that takes long.
+            progress: called during everything that takes long.
             training: what may be spent on the deep model.
         """
         self.world = world
@@ -132,14 +132,12 @@ class Builder:
         about = self._trainer.write(folder / "model", model, tower, fitted)
         return _write(folder, self.world, fitted, version, about)
 
-    def test_questions(
-        self, bundle: Bundle, *, new_only: bool = True
-    ) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
-        """The questions of the last window, what the store would know, and a description for the figures.
+    def test_cases(self, bundle: Bundle, *, new_only: bool = True) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
+        """The cases of the test window, what the store would know of their users, and a description for the figures.
 
         Args:
-            bundle: what will be asked.
-            new_only: only items that the user did not have before count as answers.
+            bundle: that will be evaluated.
+            new_only: only items that the user did not have before are relevant.
         """
         cases = self.plan.test.cases(self.world.log, self.world.targets, new_only=new_only)
         states = user_states(self.world.log, cases, bundle, self.world.data.event_types)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from offline.split.cuts import Cut
 
 REPEATING = 0.05
-"""Share of answers had before above which the ranker also learns, and is judged on, lists that allow repeats."""
+"""Share of relevant items had before above which the ranker also learns, and is evaluated on, lists that allow repeats."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class World:
     """What was read, once for all cuts.
 
     Attributes:
-        targets: codes of the event types that count as an answer.
+        targets: codes of the event types that make an item relevant.
 
         scratch: a folder for what is not part of any bundle.
 
@@ -73,7 +73,7 @@ class World:
 
     @cached_property
     def repeats(self) -> bool:
-        """Whether so many answers are items that the user had before that a list of them is a question of its own."""
+        """Whether so many relevant items are repeats that lists with repeats are learned and evaluated apart."""
         log = self.log
         target = np.isin(log.types, list(self.targets))
         users = np.repeat(np.arange(log.n_users), np.diff(log.ptr))[target]
@@ -81,27 +81,27 @@ class World:
         return 1 - len(np.unique(pairs)) / max(len(pairs), 1) > REPEATING
 
     @classmethod
-    def read(cls, data: Dataset, engine: Engine, scratch: Path, answers: Sequence[str] = ()) -> World:
+    def read(cls, data: Dataset, engine: Engine, scratch: Path, target_types: Sequence[str] = ()) -> World:
         """From a data set.
 
         Args:
             data: what was read.
             engine: that read it.
             scratch: a folder for what is not part of any bundle.
-            answers: event types that count as an answer; by default those after which an item counts as had, or
-                every positive one where there is none.
+            target_types: event types that make an item relevant; by default those after which an item counts as had,
+                or every positive one where there is none.
 
         Raises:
-            InputError: no event is of a type in ``answers``.
+            InputError: no event is of a type in ``target_types``.
         """
         types = data.event_types
-        for name in answers:
+        for name in target_types:
             if name not in types:
                 raise InputError(
-                    f"{name!r} shall count as an answer, no event is of that type. There are: {', '.join(types)}"
+                    f"{name!r} is to be a target type, no event is of that type. There are: {', '.join(types)}"
                 )
         log = EventLog.read(data.events, len(data.user_ids))
-        wanted = [name for name in types if name in (answers or data.seen_types)]
+        wanted = [name for name in types if name in (target_types or data.seen_types)]
         wanted = wanted or [name for name in types if data.event_weights[name] > 0]
         return cls(data, log, frozenset(types.index(name) + 1 for name in wanted), scratch, engine.keep)
 

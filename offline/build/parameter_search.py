@@ -4,7 +4,7 @@ The grid comes from a study on a gift shop's orders and on film ratings: two ver
 whose order speaks (ratings, views) and one for data that comes in baskets, then one parameter at a time. Where users'
 events are sets, nothing that has to do with order or time is tried; that start comes from a study on check-ins.
 
-Then what each source has to say, then, where people have things again, their own past, and at last the limits.
+Then the weight of each source, then, where users return to items, the weight of their own past, and at last the pool sizes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from candidate_gen.cooccurrence import BASKETS, SEQUENCES, SETS
+from candidate_gen.cooccurrence_params import BASKETS, SEQUENCES, SETS
 from candidate_gen.popularity import newcomer_mix
-from offline.build.cf_evaluator import Lab
+from offline.build.cf_evaluator import CfEvaluator
 from offline.build.fit import Known
-from offline.build.pool_sizes import DEPTH, SILENT, choose_limits
-from offline.build.pools import LIST_LENGTH
+from offline.build.pool_sizes import DEPTH, NOT_CHOSEN, choose_pool_sizes
 from offline.build.recipe import Recipe
-from offline.metrics import hit_matrix, per_user
+from offline.metrics import LONGEST, hit_matrix, per_user
 from offline.progress import silent
 from offline.split.cuts import DAY_S
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from ranking.sequences import Sequences
 
 TRIAL_CASES = 1_500
-"""Questions of the validation window that a choice is made on; more only make it slower."""
+"""Cases of the validation window that a choice is made on; more only make it slower."""
 HALF_LIVES_DAYS: tuple[float | None, ...] = (3.0, 7.0, 14.0, 30.0, 90.0, None)
 NEWCOMER_HALF_LIVES_DAYS = (14.0, 30.0, 60.0)
 NEWCOMER_WEIGHTS = (0.5, 1.0, 2.0)
@@ -87,7 +86,7 @@ class _Search:
     """The best recipe so far, and what was tried.
 
     Attributes:
-        labs: where recipes are tried.
+        evaluators: where recipes are tried.
 
         names: generators whose pools are judged.
 
@@ -98,7 +97,7 @@ class _Search:
         best: its figure.
     """
 
-    labs: tuple[Lab, ...]
+    evaluators: tuple[CfEvaluator, ...]
     names: tuple[str, ...]
     recipe: Recipe
     steps: int
@@ -106,9 +105,9 @@ class _Search:
     best: float = 0.0
     log: list[dict[str, Any]] = field(default_factory=list)
 
-    def move(self, labs: tuple[Lab, ...], names: tuple[str, ...]) -> None:
-        """Go on with other questions, where what was best is no measure."""
-        self.labs, self.names, self.best = labs, names, 0.0
+    def move(self, evaluators: tuple[CfEvaluator, ...], names: tuple[str, ...]) -> None:
+        """Go on with other cases; the best figure so far is not comparable with theirs."""
+        self.evaluators, self.names, self.best = evaluators, names, 0.0
 
     def attempt(self, what: str, recipes: Sequence[Recipe]) -> None:
         """Keep the best of the recipes, the first of equals, if it is better than what there is."""
@@ -121,7 +120,7 @@ class _Search:
         self.progress(_WHAT, min(len(self.log), self.steps), self.steps, f"NDCG@20 {self.best:.4f}")
 
     def _figure(self, recipe: Recipe) -> float:
-        found = np.concatenate([lab.ndcg(recipe, self.names) for lab in self.labs])
+        found = np.concatenate([evaluator.ndcg(recipe, self.names) for evaluator in self.evaluators])
         return float(found.mean()) if len(found) else 0.0
 
     def with_params(self, name: str, params: Mapping[str, Any]) -> Recipe:
@@ -138,8 +137,8 @@ class _Search:
 def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Progress = silent) -> Recipe:
     """Choose the parameters of the lower rungs on the validation window.
 
-    What each source has to say is chosen on the training window before it, too: these are differences of a hundredth,
-    and on one month's thousand users those of a single month.
+    Weights of sources are chosen on the training window before it, too: they differ by a hundredth, and on the thousand
+    users of one window such a difference is that window's alone.
 
     Args:
         world: what was read.
@@ -148,33 +147,38 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
 
         budget_s: no new trial of a kernel starts after so many seconds.
 
-        seed: of the draw of questions.
+        seed: of the draw of cases.
 
-        progress: told after each trial.
+        progress: called after each trial.
     """
     ends_at = monotonic() + budget_s
     start = Recipe.of({}, {"half_life_days": 14.0, "first_only": True}, 0.5)
 
-    def labs_of(*windows: Window, repeats: bool) -> tuple[Lab, ...]:
+    def evaluators_of(*windows: Window, repeats: bool) -> tuple[CfEvaluator, ...]:
         return tuple(
-            Lab(world, Known.at(world, window.cut), window, start, repeats=repeats, size=TRIAL_CASES, seed=seed)
+            CfEvaluator(world, Known.at(world, window.cut), window, start, repeats=repeats, size=TRIAL_CASES, seed=seed)
             for window in windows
         )
 
-    (lab,), ordered = labs_of(plan.valid, repeats=False), world.log.ordered
+    (evaluator,), ordered = evaluators_of(plan.valid, repeats=False), world.log.ordered
     trend = choose_trend(
-        lab.asked, lab.relevant, lab.known.sequences, world.n_items, lab.known.inputs.as_of_s, ordered=ordered
+        evaluator.queries,
+        evaluator.relevant,
+        evaluator.known.sequences,
+        world.n_items,
+        evaluator.known.inputs.as_of_s,
+        ordered=ordered,
     )
-    recipe = Recipe.of({"popularity": _for_newcomers(lab, trend, world.n_items)}, trend, 0.5)
+    recipe = Recipe.of({"popularity": _for_newcomers(evaluator, trend, world.n_items)}, trend, 0.5)
     if not ordered:  # what a walk over shared users counts is what co_occurrence counts
         recipe = replace(recipe, generators={n: p for n, p in recipe.generators.items() if n != "random_walk"})
     sources = tuple(name for name in ("co_occurrence", "random_walk", "content") if name in recipe.generators)
     names = (*sources, "popularity")
     tunings = 2 * (1 + len(sources)) + (3 if world.repeats else 0)
-    search = _Search((lab,), names, recipe, 2 + len(SEQUENCE_STEPS) + len(WALK_STEPS) + tunings, progress)
+    search = _Search((evaluator,), names, recipe, 2 + len(SEQUENCE_STEPS) + len(WALK_STEPS) + tunings, progress)
     for params in (SEQUENCES, BASKETS) if ordered else (SETS,):
         tried = search.with_params("co_occurrence", params)
-        search.attempt(f"co_occurrence as {_told(params, ('unit', 'window'))}", _by_trend_weight(tried))
+        search.attempt(f"co_occurrence as {_described(params, ('unit', 'window'))}", _by_trend_weight(tried))
     kernel = search.recipe.generators["co_occurrence"]
     by_unit = {"event": SEQUENCE_STEPS, "session": BASKET_STEPS if ordered else SET_STEPS}
     changes = [("co_occurrence", step) for step in by_unit[kernel.get("unit", "event")]]
@@ -187,18 +191,18 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
         if monotonic() > ends_at:
             untried += 1
             continue
-        search.attempt(f"{name} {_told(step)}", _by_trend_weight(tried))
-    search.move((lab, *labs_of(*plan.train[-1:], repeats=False)), names)
+        search.attempt(f"{name} {_described(step)}", _by_trend_weight(tried))
+    search.move((evaluator, *evaluators_of(*plan.train[-1:], repeats=False)), names)
     for _ in range(2):
-        _weigh(search, sources)
+        _choose_weights(search, sources)
     if world.repeats:
-        search.move(labs_of(plan.valid, repeats=True), (*names, "buy_again"))
+        search.move(evaluators_of(plan.valid, repeats=True), (*names, "buy_again"))
         _choose_own_past(search)
-    return replace(_with_limits(lab, search.recipe), search=tuple(search.log), untried=untried)
+    return replace(_with_pool_sizes(evaluator, search.recipe), search=tuple(search.log), untried=untried)
 
 
 def choose_trend(
-    asked: Sequence[Query],
+    queries: Sequence[Query],
     relevant: Sequence[Rows],
     sequences: Sequences,
     n_items: int,
@@ -211,7 +215,7 @@ def choose_trend(
     for first_only in (True, False):
         for half_life in HALF_LIVES_DAYS if ordered else (None,):
             trend = sequences.trend(n_items, as_of_s, half_life, first_only=first_only)
-            figure = _ndcg_of_list(asked, relevant, trend)
+            figure = _ndcg_of_list(queries, relevant, trend)
             if best is None or figure > best[0]:
                 best = (figure, {"half_life_days": half_life, "first_only": first_only})
     if best is None:
@@ -219,20 +223,20 @@ def choose_trend(
     return best[1]
 
 
-def _for_newcomers(lab: Lab, trend: Mapping[str, Any], n_items: int) -> dict[str, Any]:
+def _for_newcomers(evaluator: CfEvaluator, trend: Mapping[str, Any], n_items: int) -> dict[str, Any]:
     """Parameters of popularity for users without history, where another list than everybody's suits them better.
 
     Tried on sums in memory, each in a fraction of the time of building the generator. They differ from its lists where
     events of several types, or negative ones, fall on one item, and in the order of items that are equal.
     """
-    sequences, as_of_s = lab.known.sequences, lab.known.inputs.as_of_s
-    asked, relevant = lab.newcomers()
+    sequences, as_of_s = evaluator.known.sequences, evaluator.known.inputs.as_of_s
+    queries, relevant = evaluator.newcomers()
     everybody = sequences.trend(n_items, as_of_s, trend["half_life_days"], first_only=trend["first_only"])
-    best, chosen = _ndcg_of_list(asked, relevant, everybody), {}
+    best, chosen = _ndcg_of_list(queries, relevant, everybody), {}
     for half_life in NEWCOMER_HALF_LIVES_DAYS:
         begun = _beginnings(sequences, n_items, as_of_s, half_life)
         for weight in NEWCOMER_WEIGHTS:
-            figure = _ndcg_of_list(asked, relevant, newcomer_mix(everybody, begun, weight))
+            figure = _ndcg_of_list(queries, relevant, newcomer_mix(everybody, begun, weight))
             if figure > best:
                 best, chosen = figure, {"newcomer_weight": weight, "newcomer_half_life_days": half_life}
     return chosen
@@ -246,8 +250,8 @@ def _beginnings(sequences: Sequences, n_items: int, as_of_s: float, half_life_da
     return np.bincount(sequences.items, weight, minlength=n_items)
 
 
-def _weigh(search: _Search, sources: Sequence[str]) -> None:
-    """What the trend and each source have to say, one after the other."""
+def _choose_weights(search: _Search, sources: Sequence[str]) -> None:
+    """Choose the weight of the trend and of each source, one after the other."""
     search.attempt("weight of the trend", _by_trend_weight(search.recipe))
     for name in sources:
         search.attempt(f"weight of {name}", [search.with_weight(name, weight) for weight in SOURCE_WEIGHTS])
@@ -258,7 +262,7 @@ def _by_trend_weight(recipe: Recipe) -> list[Recipe]:
 
 
 def _choose_own_past(search: _Search) -> None:
-    """How long the own past counts, and how much, where lists may repeat it."""
+    """Choose how long and how much a user's own past counts where lists may repeat it."""
     own = "buy_again"
     search.attempt(
         f"{own} half_life_days (repeats allowed from here)",
@@ -270,38 +274,38 @@ def _choose_own_past(search: _Search) -> None:
     search.attempt(f"weight of {own}", [search.with_weight(own, weight) for weight in OWN_WEIGHTS])
 
 
-def _with_limits(lab: Lab, recipe: Recipe) -> Recipe:
-    """The recipe with a pool shared out by what each generator finds; a source without say and candidates is dropped."""
+def _with_pool_sizes(evaluator: CfEvaluator, recipe: Recipe) -> Recipe:
+    """The recipe with pool sizes by what each generator finds; a source without weight and candidates is dropped."""
     ranked = {
-        name: [found.rows for found in lab.candidates(recipe, name, DEPTH)]
+        name: [found.rows for found in evaluator.candidates(recipe, name, DEPTH)]
         for name in recipe.generators
-        if name not in SILENT and name != "ann"  # that has no vectors before the deep model is trained
+        if name not in NOT_CHOSEN and name != "ann"  # that has no vectors before the deep model is trained
     }
-    chosen = choose_limits(ranked, lab.answers())
-    mute = {name for name, limit in chosen.items() if not limit and not recipe.sources.get(name, {}).get("weight")}
+    chosen = choose_pool_sizes(ranked, evaluator.relevant_with_history())
+    dropped = {name for name, limit in chosen.items() if not limit and not recipe.sources.get(name, {}).get("weight")}
     limits = {**recipe.limits, **chosen}
-    generators = {name: params for name, params in recipe.generators.items() if name not in mute}
+    generators = {name: params for name, params in recipe.generators.items() if name not in dropped}
     return replace(recipe, generators=generators, limits=limits)
 
 
-def _ndcg_of_list(asked: Sequence[Query], relevant: Sequence[Rows], score: np.ndarray[Any, Any]) -> float:
+def _ndcg_of_list(queries: Sequence[Query], relevant: Sequence[Rows], score: np.ndarray[Any, Any]) -> float:
     """Mean NDCG@20 of one and the same list for all."""
-    if not asked:
+    if not queries:
         return 0.0
     order = np.argsort(-score, kind="stable").astype(np.int32)
     counts = np.array([len(rows) for rows in relevant], np.int64)
-    hits = hit_matrix([_first_allowed(query, order) for query in asked], relevant, LIST_LENGTH)
-    return float(per_user(hits, counts, LIST_LENGTH)[f"ndcg@{LIST_LENGTH}"].mean())
+    hits = hit_matrix([_first_allowed(query, order) for query in queries], relevant, LONGEST)
+    return float(per_user(hits, counts, LONGEST)[f"ndcg@{LONGEST}"].mean())
 
 
 def _first_allowed(query: Query, order: Rows) -> Rows:
-    reach = LIST_LENGTH * 4
+    depth = LONGEST * 4
     while True:
-        allowed = order[:reach][query.allows(order[:reach])]
-        if len(allowed) >= LIST_LENGTH or reach >= len(order):
-            return allowed[:LIST_LENGTH]
-        reach *= 4
+        allowed = order[:depth][query.allows(order[:depth])]
+        if len(allowed) >= LONGEST or depth >= len(order):
+            return allowed[:LONGEST]
+        depth *= 4
 
 
-def _told(params: Mapping[str, Any], names: Sequence[str] | None = None) -> str:
+def _described(params: Mapping[str, Any], names: Sequence[str] | None = None) -> str:
     return ", ".join(f"{name}={value}" for name, value in params.items() if names is None or name in names)

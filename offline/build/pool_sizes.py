@@ -1,8 +1,8 @@
-"""How many candidates to ask of each generator: as many as pay for the room they take in the pool.
+"""How many candidates each generator brings into the pool: as many as are worth the room they take.
 
-Greedy: more candidates, as many as pay best, are given to the generator that finds most with them per row that no other
-brings already.
-A pool of a given size finds more so than with any fixed share, since sources overlap differently in different data.
+Greedy: the next candidates go to the generator that finds most relevant items with them per row that no other generator
+brings already. A pool of a given size finds more that way than with fixed shares, since sources overlap differently in
+different data.
 """
 
 from __future__ import annotations
@@ -25,83 +25,84 @@ DEPTH = 500
 """Candidates of one generator that are looked at, at most."""
 STEP = 25
 FLOORS: Mapping[str, int] = {"content": 25, "popularity": 25}
-"""Candidates that a generator is asked for however little they found: what nobody had yet is found by its text alone,
-and a window of the past, with hardly an answer of that kind, does not show what that is worth; and popularity has
-candidates where all others have none."""
-SILENT = frozenset({"buy_again"})
-"""Generators that propose nothing to the questions that limits are chosen on."""
+"""Least pool size of a generator, however little it finds. Items without events are found by their text alone, and a window
+of the past, where hardly any of them is relevant, does not show what that is worth; popularity has candidates where
+all others have none."""
+NOT_CHOSEN = frozenset({"buy_again"})
+"""Generators whose pool size is not chosen: they propose nothing for cases of new items only."""
 
 
-def choose_limits(
+def choose_pool_sizes(
     ranked: Mapping[str, Sequence[Rows]],
     relevant: Sequence[Rows],
     *,
     rows: int = POOL_ROWS,
     floors: Mapping[str, int] = FLOORS,
 ) -> dict[str, int]:
-    """Share out the pool by what each generator adds on questions with known answers.
+    """Divide the pool among generators by the relevant items that each adds.
 
     Args:
-        ranked: generator -> its list of allowed rows for each question, best first.
+        ranked: generator -> its list of allowed rows for each case, best first.
 
-        relevant: the answers of each question, never empty.
+        relevant: the relevant rows of each case, never empty.
 
-        rows: distinct rows of a pool, on the mean over the questions.
+        rows: distinct rows of a pool, on the mean over the cases.
 
-        floors: generator -> candidates that it is asked for anyhow.
+        floors: generator -> its least pool size.
 
     Returns:
-        Generator -> limit, a multiple of ``STEP`` or the floor; 0 = it found nothing that others did not find cheaper.
+        Generator -> pool size, a multiple of ``STEP`` or the floor; 0 = it found nothing that others did not find cheaper.
     """
     names = list(ranked)
-    limits = {name: min(floors.get(name, 0), DEPTH) for name in names}
+    sizes = {name: min(floors.get(name, 0), DEPTH) for name in names}
     if not relevant:
-        return limits
-    rank, worth = _ranks([ranked[name] for name in names], relevant)
-    inside = np.zeros(len(worth), np.bool_)
+        return sizes
+    rank, gain = _ranks([ranked[name] for name in names], relevant)
+    inside = np.zeros(len(gain), np.bool_)
     for column, name in enumerate(names):
-        inside |= rank[:, column] < limits[name]
+        inside |= rank[:, column] < sizes[name]
     room = rows * len(relevant)
     while np.count_nonzero(inside) < room:
-        best, best_rate, reach = 0, 0.0, 0
+        best, best_rate, best_size = 0, 0.0, 0
         for column in range(len(names)):
             new = ~inside & (rank[:, column] < DEPTH)
             added = np.bincount(rank[new, column], minlength=DEPTH).cumsum()[STEP - 1 :: STEP]
-            gained = np.bincount(rank[new, column], worth[new], minlength=DEPTH).cumsum()[STEP - 1 :: STEP]
+            gained = np.bincount(rank[new, column], gain[new], minlength=DEPTH).cumsum()[STEP - 1 :: STEP]
             rate = np.divide(gained, added, out=np.zeros(len(added)), where=added > 0)
             rate[1:][np.count_nonzero(inside) + added[:-1] >= room] = 0  # the pool is full before it gets there
             if rate.max() > best_rate:
-                best, best_rate, reach = column, float(rate.max()), STEP * (int(rate.argmax()) + 1)
-        if not reach:
+                best, best_rate, best_size = column, float(rate.max()), STEP * (int(rate.argmax()) + 1)
+        if not best_size:
             break
-        limits[names[best]] = reach
-        inside |= rank[:, best] < reach
-    return limits
+        sizes[names[best]] = best_size
+        inside |= rank[:, best] < best_size
+    return sizes
 
 
-def limits_of(bundle: Bundle, asked: Sequence[Query], relevant: Sequence[Rows]) -> dict[str, int]:
-    """Limits of a bundle's generators by what they find for the questions of users with history."""
-    index = [i for i, query in enumerate(asked) if len(query.history)]
+def pool_sizes_of(bundle: Bundle, queries: Sequence[Query], relevant: Sequence[Rows]) -> dict[str, int]:
+    """Pool sizes of a bundle's generators by what they find for users with history."""
+    index = [i for i, query in enumerate(queries) if len(query.history)]
     ranked = {
-        generator.name: [generator.generate(asked[i], DEPTH).rows for i in index]
+        generator.name: [generator.generate(queries[i], DEPTH).rows for i in index]
         for generator in bundle.generators
-        if generator.name not in SILENT
+        if generator.name not in NOT_CHOSEN
     }
-    return choose_limits(ranked, [relevant[i] for i in index])
+    return choose_pool_sizes(ranked, [relevant[i] for i in index])
 
 
 def _ranks(ranked: Sequence[Sequence[Rows]], relevant: Sequence[Rows]) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
-    """For every row that anybody proposed to a question: [m, generators] its places, and [m] what it is worth.
+    """For every row that a generator proposed in a case: [m, generators] its ranks, and [m] its gain.
 
-    A generator that does not propose the row has it at place ``DEPTH``; a right row is worth its share of the answers.
+    A generator that does not propose the row has it at rank ``DEPTH``; the gain of a relevant row is one over the number
+    of relevant rows of its case, that of others 0.
     """
-    ranks, worths = [], []
-    for question, answers in enumerate(relevant):
-        lists = [lists_of[question][:DEPTH] for lists_of in ranked]
+    ranks, gains = [], []
+    for case, wanted in enumerate(relevant):
+        lists = [lists_of[case][:DEPTH] for lists_of in ranked]
         rows = np.unique(np.concatenate(lists))
         rank = np.full((len(rows), len(lists)), DEPTH, np.int16)
         for column, rows_of in enumerate(lists):
             rank[rows.searchsorted(rows_of), column] = np.arange(len(rows_of))
         ranks.append(rank)
-        worths.append(np.isin(rows, answers) / len(answers))
-    return np.concatenate(ranks), np.concatenate(worths)
+        gains.append(np.isin(rows, wanted) / len(wanted))
+    return np.concatenate(ranks), np.concatenate(gains)

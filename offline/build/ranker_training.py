@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from offline.build.fit import Known, fit
-from offline.build.pool_sizes import limits_of
-from offline.build.pools import queries as ask
-from offline.build.pools import questions
+from offline.build.labelled_pools import build_queries, labelled_pools
+from offline.build.pool_sizes import pool_sizes_of
 from offline.build.tower_training import TOWER_SHARE, TowerTrainer
 from offline.split.cases import user_states
 from ranking.export import save_model
 from ranking.features import QUERY_FEATURES, Features, SourceScale
 from ranking.importance import ablation, importance, input_names
-from ranking.ranker import RankerResult, RankerSettings, predict, train_ranker
+from ranking.networks import predict
+from ranking.ranker import RankerResult, RankerSettings, train_ranker
 from ranking.ranking_data import RankingData
 
 if TYPE_CHECKING:
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from candidate_gen.registry import BuildableGenerator
     from core.types import Query
     from offline.build.fit import Fitted, World
-    from offline.build.pools import Question
+    from offline.build.labelled_pools import LabelledPool
     from offline.build.recipe import Recipe
     from offline.progress import Progress
     from offline.split.cases import Cases
     from offline.split.windows import Plan, Window
     from ranking.networks import Ensemble
-    from ranking.tower import TowerResult
+    from ranking.tower_result import TowerResult
 
 MAX_CASES = 3_000
-"""Questions of one window, and one kind, that the ranker learns from; bounds memory and time of a build."""
-KEPT_ROWS = 250
-"""Wrong rows of a training pool that are kept, drawn anew for each question; the right ones all are."""
+"""Cases of one window, and one kind, that the ranker learns from; bounds memory and time of a build."""
+KEPT_NEGATIVES = 250
+"""Negatives (rows that are not relevant) kept of a training pool, drawn anew for each case; all relevant rows are kept."""
 RANKER_EPOCHS = 12
 RANKER_SHARE = 0.2
 """Of the time to train that the ranker may take."""
 INSPECTED = 600
-"""Validation questions that importances are measured on."""
+"""Validation cases that importances are measured on."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Model:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """One window's questions and what was fitted for them."""
+class _WindowPools:
+    """What was fitted at one window's cut, and the pools of its cases."""
 
     fitted: Fitted
     tower: TowerResult
-    questions: list[Question]
+    pools: list[LabelledPool]
 
 
 class DeepTrainer:
@@ -104,8 +104,8 @@ class DeepTrainer:
             train_s: about how long towers and ranker may take, seconds.
             checkpoints: see ``TowerTrainer``.
             ablate: train the ranker once more without each group of inputs.
-            warnings: told what was not done as asked.
-            progress: told of everything that takes long.
+            warnings: gets a line for everything that was not done as the options wanted.
+            progress: called during everything that takes long.
         """
         self._world, self._recipe, self._seed, self._progress = world, recipe, seed, progress
         self._warnings, self._train_s, self._ablate = warnings, train_s, ablate
@@ -122,16 +122,16 @@ class DeepTrainer:
     def train(self, plan: Plan) -> Model | None:
         """The model of a plan; None, with a warning, where there is nothing to learn from."""
         tower: TowerResult | None = None
-        asked = []
+        windows = []
         for window in (*plan.train, plan.valid):
             try:
-                one = self._ask(window, tower)
+                one = self._window_pools(window, tower)
             except ValueError as error:
                 self._warnings.append(f"the ladder of this bundle ends at CF: {error}")
                 return None
             tower = one.tower
-            asked.append(one)
-        *training, held_out = asked
+            windows.append(one)
+        *training, held_out = windows
         scales = self._scales(training)
         rng = np.random.default_rng(self._seed)
         data = [part for part in (self._data(one, scales, rng) for one in training) if len(part)]
@@ -145,17 +145,17 @@ class DeepTrainer:
         if ranker.note:
             self._warnings.append(f"the ranker: {ranker.note}")
         about = {
-            "tower": asdict(self.towers.manner.settings),
-            "tower_epochs": [one.tower.best_epoch for one in asked],
-            "tower_ndcg@20": _measured(asked[0].tower.metric),
+            "tower": asdict(self.towers.plan.settings),
+            "tower_epochs": [one.tower.best_epoch for one in windows],
+            "tower_ndcg@20": _measured(windows[0].tower.metric),
             "ranker_epochs": ranker.best_epochs,
             "ranker_ndcg@20": [_measured(metric) for metric in ranker.metric],
             "mix": _mix(ranker.ensemble, names),
             "calibration": None if ranker.calibration is None else asdict(ranker.calibration),
-            "training_questions": sum(map(len, data)),
-            "validation_questions": len(valid),
+            "training_cases": sum(map(len, data)),
+            "validation_cases": len(valid),
             "note": ranker.note,
-            **self._worth(ranker.ensemble, data, valid, names),
+            **self._input_importance(ranker.ensemble, data, valid, names),
         }
         return Model(held_out.tower, ranker, scales, valid.features[:1000], about)
 
@@ -178,27 +178,27 @@ class DeepTrainer:
         )
         return {**model.about, "features": list(features.names)}
 
-    def _ask(self, window: Window, before: TowerResult | None) -> _Asked:
-        """Fit at the window's cut and put its questions: for new items, and for all where things are had again."""
+    def _window_pools(self, window: Window, before: TowerResult | None) -> _WindowPools:
+        """Fit at the window's cut and make the pools of its cases: new items only, and also repeats where users return to items."""
         world = self._world
         known = Known.at(world, window.cut)
         cases = window.cases(world.log, world.targets, new_only=True).sample(MAX_CASES, self._seed)
         tower = self.towers.first(known, cases) if before is None else self.towers.next(known, before)
         fitted = self.fit(known, tower)
-        found: list[Question] = []
+        found: list[LabelledPool] = []
         for repeats in (False, True) if world.repeats else (False,):
             if repeats:
                 cases = window.cases(world.log, world.targets, new_only=False).sample(MAX_CASES, self._seed)
             states = user_states(world.log, cases, fitted.bundle, world.data.event_types)
-            asked = ask(fitted.bundle, cases, states, allow_repeats=repeats)
+            queries = build_queries(fitted.bundle, cases, states, allow_repeats=repeats)
             if before is None and not repeats:
-                fitted = self._shared_out(fitted, tower, asked, cases)
-            found += questions(fitted.bundle, asked, cases, what="make training pools", progress=self._progress)
-        return _Asked(fitted, tower, found)
+                fitted = self._with_pool_sizes(fitted, tower, queries, cases)
+            found += labelled_pools(fitted.bundle, queries, cases, what="make training pools", progress=self._progress)
+        return _WindowPools(fitted, tower, found)
 
-    def _shared_out(self, fitted: Fitted, tower: TowerResult, asked: Sequence[Query], cases: Cases) -> Fitted:
-        """Choose the limits again, now that there are vectors: on the first window, for this and all later cuts."""
-        limits = {**self._recipe.limits, **limits_of(fitted.bundle, asked, cases.relevant)}
+    def _with_pool_sizes(self, fitted: Fitted, tower: TowerResult, queries: Sequence[Query], cases: Cases) -> Fitted:
+        """Choose the pool sizes again, now that there are vectors: on the first window, for this and all later cuts."""
+        limits = {**self._recipe.limits, **pool_sizes_of(fitted.bundle, queries, cases.relevant)}
         self._recipe = replace(self._recipe, limits=limits)
         return self.fit(fitted.known, tower, reuse=fitted.generators)
 
@@ -210,45 +210,45 @@ class DeepTrainer:
             data,
             valid,
             settings=RankerSettings(),
-            anchors=tuple(at for at in (inputs.index("prior"), inputs.index("tower_dot")) if at not in without),
+            extra_scores=tuple(at for at in (inputs.index("prior"), inputs.index("tower_dot")) if at not in without),
             context=tuple(inputs.index(name) for name in QUERY_FEATURES),
             without=without,
             max_epochs=RANKER_EPOCHS,
             time_limit_s=RANKER_SHARE * self._train_s,
             seed=self._seed,
-            progress=self._tell_ranker,
+            progress=self._report_epoch,
         )
 
-    def _worth(
+    def _input_importance(
         self, ensemble: Ensemble, data: list[RankingData], valid: RankingData, names: tuple[str, ...]
     ) -> dict[str, Any]:
-        """Importance of every input, and, where asked for, what the ranker is without each group of them."""
+        """Importance of every input and, with ``ablate``, of each group of them."""
         if not len(valid):
             return {}
         found: dict[str, Any] = {
             "importance": [
-                {"feature": worth.name, "drop": worth.lost, "low": worth.low, "high": worth.high}
-                for worth in importance(ensemble, valid.head(INSPECTED), names, seed=self._seed)
+                {"feature": one.name, "drop": one.drop, "low": one.low, "high": one.high}
+                for one in importance(ensemble, valid.head(INSPECTED), names, seed=self._seed)
             ]
         }
         if self._ablate:
             full = valid.ndcg(predict(ensemble, valid.inputs()))
-            lost = ablation(lambda off: self._rank(data, valid, names, off).ensemble, ensemble, valid, names)
+            groups = ablation(lambda off: self._rank(data, valid, names, off).ensemble, ensemble, valid, names)
             found["ablation"] = [
                 {
-                    "without": worth.name,
-                    "ndcg@20": full - worth.lost,
-                    "difference": -worth.lost,
-                    "low": -worth.high,
-                    "high": -worth.low,
+                    "without": one.name,
+                    "ndcg@20": full - one.drop,
+                    "difference": -one.drop,
+                    "low": -one.high,
+                    "high": -one.low,
                 }
-                for worth in lost
+                for one in groups
             ]
         return found
 
-    def _scales(self, asked: list[_Asked]) -> dict[str, SourceScale]:
-        sources = asked[0].fitted.bundle.generators
-        every = [question.pool.source_scores for one in asked for question in one.questions]
+    def _scales(self, windows: list[_WindowPools]) -> dict[str, SourceScale]:
+        sources = windows[0].fitted.bundle.generators
+        every = [labelled.pool.source_scores for one in windows for labelled in one.pools]
         scores = np.concatenate(every) if every else np.empty((0, len(sources)), np.float32)
         return {generator.name: SourceScale.fit(scores[:, i]) for i, generator in enumerate(sources)}
 
@@ -261,42 +261,44 @@ class DeepTrainer:
             content=self._world.content_vectors,
         )
 
-    def _data(self, asked: _Asked, scales: dict[str, SourceScale], thin: np.random.Generator | None) -> RankingData:
-        """The questions as matrices; all rows, or all right ones and ``KEPT_ROWS`` others."""
-        features = self._features(asked.fitted, scales)
-        width = asked.tower.item_vectors.shape[1]
+    def _data(
+        self, window: _WindowPools, scales: dict[str, SourceScale], thin: np.random.Generator | None
+    ) -> RankingData:
+        """The pools as matrices; all rows, or all relevant ones and ``KEPT_NEGATIVES`` others."""
+        features = self._features(window.fitted, scales)
+        width = window.tower.item_vectors.shape[1]
         vectors, matrices, labels, items = [], [], [], []
-        for question in asked.questions:
-            pool, label = question.pool, question.labels
-            wrong = np.flatnonzero(~label)
-            if thin is not None and len(wrong) > KEPT_ROWS:
-                drawn = thin.choice(wrong, KEPT_ROWS, replace=False)
+        for labelled in window.pools:
+            pool, label = labelled.pool, labelled.labels
+            negatives = np.flatnonzero(~label)
+            if thin is not None and len(negatives) > KEPT_NEGATIVES:
+                drawn = thin.choice(negatives, KEPT_NEGATIVES, replace=False)
                 kept = np.sort(np.concatenate([np.flatnonzero(label), drawn]))
                 pool, label = pool.take(kept), label[kept]
-            encode = question.query.user_vector
+            encode = labelled.query.user_vector
             vectors.append(np.zeros(width, np.float32) if encode is None else encode())
-            matrices.append(features.compute(question.query, pool))
+            matrices.append(features.compute(labelled.query, pool))
             labels.append(label)
             items.append(pool.rows)
         return RankingData(
             ptr=np.concatenate([[0], np.cumsum([len(rows) for rows in items], dtype=np.int64)]),
             features=np.concatenate([*matrices, np.empty((0, len(features.names)), np.float32)]),
             labels=np.concatenate([*labels, np.empty(0)]).astype(np.float32),
-            relevant=np.array([question.n_relevant for question in asked.questions], np.int64),
+            relevant=np.array([labelled.n_relevant for labelled in window.pools], np.int64),
             user_vectors=np.stack(vectors) if vectors else np.empty((0, width), np.float32),
             items=np.concatenate([*items, np.empty(0, np.int32)]).astype(np.int32),
-            item_vectors=asked.tower.item_vectors,
+            item_vectors=window.tower.item_vectors,
         )
 
-    def _tell_ranker(self, seed: int, epoch: int, loss: float, metric: float) -> None:
+    def _report_epoch(self, seed: int, epoch: int, loss: float, metric: float) -> None:
         del seed
         self._progress("train ranker", epoch, RANKER_EPOCHS, f"loss {loss:.3f} NDCG@20 {metric:.4f}")
 
 
 def _mix(ensemble: Ensemble, names: tuple[str, ...]) -> dict[str, float]:
-    """Weight of what was learned and shares of single inputs in the final score."""
-    shares = zip(input_names(names), ensemble.shares.tolist(), strict=True)
-    return {"learned": float(ensemble.learned), **{name: share for name, share in shares if share}}
+    """Weights of the model and of prior and tower score in the final score."""
+    weights = zip(input_names(names), ensemble.input_weights.tolist(), strict=True)
+    return {"model": float(ensemble.model_weight), **{name: weight for name, weight in weights if weight}}
 
 
 def _measured(metric: list[float]) -> list[float | None]:

@@ -11,7 +11,7 @@ from ranking.cf_scorer import CfParams
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LIMITS: Mapping[str, int] = {
+DEFAULT_POOL_SIZES: Mapping[str, int] = {
     "co_occurrence": 100,
     "random_walk": 150,
     "ann": 75,
@@ -19,16 +19,16 @@ LIMITS: Mapping[str, int] = {
     "buy_again": 100,
     "popularity": 300,
 }
-"""Candidates asked of each built-in generator until a build has chosen, in pool order; about 500 distinct rows together."""
-OTHERS_LIMIT = 100
-"""Candidates asked of each generator that another package brings."""
+"""Pool size of each built-in generator until a build has chosen, in pool order; about 500 distinct rows together."""
+DEFAULT_POOL_SIZE = 100
+"""Pool size of a generator that another package brings."""
 SOURCES: Mapping[str, Mapping[str, float]] = {
     "co_occurrence": {"weight": 1.0, "epsilon": 0.02},
     "random_walk": {"weight": 0.5, "epsilon": 0.1},
     "content": {"weight": 0.25, "epsilon": 0.1},
     "buy_again": {"weight": 4.0, "epsilon": 0.001},
 }
-"""What each source has to say in the CF scorer until a build has chosen."""
+"""Parameters of each source in the CF scorer until a build has chosen."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Recipe:
 
         sources: name -> ``weight`` and ``epsilon`` in the CF scorer.
 
-        limits: name -> candidates asked of the generator.
+        limits: name -> pool size of the generator.
 
         search: what was tried, in order: ``tried``, its ``ndcg@20`` on the validation window, whether it was ``kept``.
 
@@ -55,21 +55,21 @@ class Recipe:
     trend: Mapping[str, Any]
     trend_weight: float
     sources: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: SOURCES)
-    limits: Mapping[str, int] = field(default_factory=lambda: LIMITS)
+    limits: Mapping[str, int] = field(default_factory=lambda: DEFAULT_POOL_SIZES)
     search: tuple[Mapping[str, Any], ...] = ()
     untried: int = 0
 
     @classmethod
     def of(cls, generators: Mapping[str, Mapping[str, Any]], trend: Mapping[str, Any], trend_weight: float) -> Recipe:
         """The built-in generators with these parameters or their own, and every other that is installed."""
-        others = sorted(generator_names() - set(LIMITS))
-        chosen = {name: dict(generators.get(name, {})) for name in (*LIMITS, *others)}
+        others = sorted(generator_names() - set(DEFAULT_POOL_SIZES))
+        chosen = {name: dict(generators.get(name, {})) for name in (*DEFAULT_POOL_SIZES, *others)}
         chosen["popularity"] = {**trend, **chosen["popularity"]}
         return cls(chosen, trend, trend_weight)
 
     def limit(self, name: str) -> int:
-        """Candidates asked of a generator."""
-        return self.limits.get(name, OTHERS_LIMIT)
+        """Pool size of a generator."""
+        return self.limits.get(name, DEFAULT_POOL_SIZE)
 
     @property
     def cf(self) -> CfParams:

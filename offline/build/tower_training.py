@@ -15,8 +15,8 @@ from ranking.cold_item_vectors import project
 from ranking.export import export_tower
 from ranking.onnx_scorer import OnnxUserEncoder
 from ranking.spectral import fit_spectral
-from ranking.tower import TowerResult, train_tower
-from ranking.tower_settings import FULL_SOFTMAX_ITEMS, TowerQuestions, TowerSettings
+from ranking.tower import train_tower
+from ranking.tower_settings import FULL_SOFTMAX_ITEMS, TowerCases, TowerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from offline.build.recipe import Recipe
     from offline.progress import Progress
     from offline.split.cases import Cases
+    from ranking.tower_result import TowerResult
 
 TOWER_SHARE = 0.6
 """Of the time to train that the first tower may take; each later one a tenth of that."""
@@ -35,12 +36,22 @@ SET_WIDTH = 512
 """Of vectors at most, where events are sets."""
 NEXT_RATE = 0.3
 """Learning rate of those, as a multiple."""
-TRAINING_CODE = ("networks", "sequences", "softmax", "tower", "tower_run", "tower_settings", "tower_examples")
+TRAINING_CODE = (
+    "ndcg",
+    "networks",
+    "sequences",
+    "softmax",
+    "tower",
+    "tower_examples",
+    "tower_result",
+    "tower_run",
+    "tower_settings",
+)
 """Modules of ``ranking`` that a training runs through: a checkpoint of other code is another training's."""
 
 
 @dataclass(frozen=True)
-class Manner:
+class TowerPlan:
     """How long and with what settings the first tower is trained."""
 
     settings: TowerSettings
@@ -48,33 +59,33 @@ class Manner:
     patience: int
 
 
-def manner(world: World, recipe: Recipe) -> Manner:
+def tower_plan(world: World, recipe: Recipe) -> TowerPlan:
     """What suits the data: long sequences where single events follow each other, short ones where baskets do.
 
     The settings for sequences come from film ratings, those for baskets from a gift shop's orders. Where nothing goes with
     anything, so that the recipe has no ``co_occurrence``, the defaults of that generator decide: single events.
     """
     if recipe.generators.get("co_occurrence", {}).get("unit", "event") == "event":
-        settings = TowerSettings(width=96, reach=100, blocks=2, stride=100, batch=64, rate=1e-3, new_only=True)
-        return Manner(settings, epochs=14, patience=3)
-    # What a user likes beyond the trend of the day is the tower's business; where time says nothing there is none.
+        settings = TowerSettings(width=96, context_length=100, blocks=2, stride=100, batch=64, rate=1e-3, new_only=True)
+        return TowerPlan(settings, epochs=14, patience=3)
+    # What a user likes beyond the trend of the day is for the tower to learn; events without times have no trend.
     trending = recipe.trend_weight > 0 and world.n_items <= FULL_SOFTMAX_ITEMS
     settings = TowerSettings(
         new_only=True,
-        answers=4,
+        targets=4,
         trend_half_life_days=recipe.trend["half_life_days"] if trending else None,
         dropout=0.4,
         decay=0.3,
         stride=50,
     )
-    return Manner(settings, epochs=4, patience=2)
+    return TowerPlan(settings, epochs=4, patience=2)
 
 
 class TowerTrainer:
     """Trains the towers of one build.
 
     Attributes:
-        manner: how the first one is trained.
+        plan: how the first one is trained.
     """
 
     def __init__(
@@ -96,30 +107,30 @@ class TowerTrainer:
             seed: of every random number.
             limit_s: seconds that the first tower may take; each later one a tenth.
             checkpoints: a folder where a training that was interrupted, or is done, is found again; None = none is kept.
-            warnings: told when the time limit ended a training.
-            progress: told after every epoch.
+            warnings: gets a line when the time limit ended a training.
+            progress: called after every epoch.
         """
-        self.manner = manner(world, recipe)
+        self.plan = tower_plan(world, recipe)
         self._world, self._seed, self._limit_s, self._checkpoints = world, seed, limit_s, checkpoints
         self._warnings, self._progress = warnings, progress
 
     def first(self, known: Known, cases: Cases) -> TowerResult:
-        """A tower from nothing, as long as the answers of ``cases`` get better.
+        """A tower from nothing, trained as long as NDCG on ``cases`` gets better.
 
         Raises:
             ValueError: there is no sequence to learn from.
         """
         sequences = known.sequences
-        with_past = [i for i, user in enumerate(cases.users) if sequences.ptr[user + 1] > sequences.ptr[user]]
-        users = cases.users[with_past]
+        with_history = [i for i, user in enumerate(cases.users) if sequences.ptr[user + 1] > sequences.ptr[user]]
+        users = cases.users[with_history]
         valid = None
         if len(users):
-            valid = TowerQuestions(sequences, users, sequences.ptr[users + 1], [cases.relevant[i] for i in with_past])
-        return self._train(known, self.manner.settings, valid=valid, init=None)
+            valid = TowerCases(sequences, users, sequences.ptr[users + 1], [cases.relevant[i] for i in with_history])
+        return self._train(known, self.plan.settings, valid=valid, init=None)
 
     def next(self, known: Known, before: TowerResult) -> TowerResult:
         """The tower of an earlier cut, taught what happened since."""
-        settings = replace(self.manner.settings, rate=self.manner.settings.rate * NEXT_RATE)
+        settings = replace(self.plan.settings, rate=self.plan.settings.rate * NEXT_RATE)
         return self._train(known, settings, valid=None, init=before)
 
     def encoder(self, tower: TowerResult) -> UserEncoder:
@@ -129,12 +140,12 @@ class TowerTrainer:
         return OnnxUserEncoder(path, tower.item_vectors)
 
     def _train(
-        self, known: Known, settings: TowerSettings, *, valid: TowerQuestions | None, init: TowerResult | None
+        self, known: Known, settings: TowerSettings, *, valid: TowerCases | None, init: TowerResult | None
     ) -> TowerResult:
         if not self._world.log.ordered:
             return self._of_sets(known, valid, init)
         if init is None:
-            what, epochs, limit_s = "train user tower", self.manner.epochs, self._limit_s
+            what, epochs, limit_s = "train user tower", self.plan.epochs, self._limit_s
         else:
             what, epochs, limit_s = "bring user tower up to date", NEXT_EPOCHS, self._limit_s / 10
         result = train_tower(
@@ -145,7 +156,7 @@ class TowerTrainer:
             valid=valid,
             init=init,
             max_epochs=epochs,
-            patience=self.manner.patience,
+            patience=self.plan.patience,
             time_limit_s=limit_s,
             seed=self._seed,
             checkpoint=self._checkpoint(known, settings, valid, init),
@@ -160,7 +171,7 @@ class TowerTrainer:
         result.item_vectors = project(result.item_vectors, self._world.content_vectors)
         return result
 
-    def _of_sets(self, known: Known, valid: TowerQuestions | None, init: TowerResult | None) -> TowerResult:
+    def _of_sets(self, known: Known, valid: TowerCases | None, init: TowerResult | None) -> TowerResult:
         """The tower where no user has events at two different times: order is nothing to learn from."""
         self._progress("train user tower", 0, 1, "the spectrum of who had what")
         result = fit_spectral(
@@ -168,7 +179,7 @@ class TowerTrainer:
             self._world.n_items,
             len(self._world.data.event_types),
             width=SET_WIDTH if init is None else init.settings.width,
-            reach=MAX_HISTORY,
+            context_length=MAX_HISTORY,
             valid=valid,
         )
         self._progress("train user tower", 1, 1, f"{result.settings.width} wide")
@@ -176,7 +187,7 @@ class TowerTrainer:
         return result
 
     def _checkpoint(
-        self, known: Known, settings: TowerSettings, valid: TowerQuestions | None, init: TowerResult | None
+        self, known: Known, settings: TowerSettings, valid: TowerCases | None, init: TowerResult | None
     ) -> Path | None:
         """A file named by everything that the training depends on, so that no other build goes on from it."""
         if self._checkpoints is None:

@@ -1,4 +1,4 @@
-"""Plain methods on exactly the questions that a bundle was asked, from a file of reference recommenders.
+"""Plain methods on exactly the cases of a bundle's evaluation, from a file of reference recommenders.
 
 The file (``fit_*`` functions from a binary user-item matrix to scores) is not part of this project; it is imported by path.
 """
@@ -54,7 +54,7 @@ class Reference:
     """The events before the last window's cut, as plain methods see them: who had what, and when."""
 
     def __init__(self, made: Builder, module: ModuleType) -> None:
-        """Keep the events of types that count as an answer."""
+        """Keep the events of target types."""
         log, cut = made.world.log, made.plan.test.cut
         known = np.arange(len(log.items)) < np.repeat(cut.ends(log), np.diff(log.ptr))
         known &= np.isin(log.types, list(made.world.targets))
@@ -72,8 +72,8 @@ class Reference:
 
         Args:
             baselines: name -> arguments.
-            new_only: as in the evaluation: what a user had is neither asked for nor answered.
-            progress: told of every method.
+            new_only: as in the evaluation: what a user had is neither relevant nor recommended.
+            progress: called for every method.
         """
         world = self._made.world
         cases = self._made.plan.test.cases(world.log, world.targets, new_only=new_only)

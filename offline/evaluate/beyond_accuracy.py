@@ -79,7 +79,7 @@ class Background:
         Args:
             lists: [q, k] rows, -1 after the end of a short list.
             hits: [q, k] which places are relevant.
-            popular: [q, k] the popularity rung's lists of the same questions.
+            popular: [q, k] the popularity rung's lists of the same cases.
             users: [q] user numbers.
         """
         exposure = np.bincount(lists[lists >= 0], minlength=len(self.catalogue))

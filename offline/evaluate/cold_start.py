@@ -1,4 +1,4 @@
-"""What the rungs are worth at the start: for items that hardly anybody had yet, and for users nobody knows yet."""
+"""Cold start: figures for items that hardly anybody had yet, and for users without events."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from core.catalogue import Filters
 from core.query import build_query
 from core.types import NO_ROWS, Tier, UserEvent
 from offline.evaluate.measurement import difference
-from offline.evaluate.recommend import NO_ROW, ask, available_rungs, tell
+from offline.evaluate.recommended_lists import available_rungs, recommend_all
 from offline.evaluate.segments import METRICS, NEW, NEW_DAYS, NO_EVENTS, age_class
 from offline.metrics import LONGEST, hit_matrix, intervals, per_user
-from offline.progress import silent
+from offline.progress import report_progress, silent
+from ranking.select import NO_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,73 +24,75 @@ if TYPE_CHECKING:
 
     from core.query import Request
     from core.types import Mask, Rows
-    from offline.evaluate.recommend import Questions, Served
+    from offline.evaluate.recommended_lists import EvaluationSet, ServedBundle
     from offline.progress import Progress
     from offline.read.event_log import EventLog
 
 DEPTH = 50
 RECALL = f"recall@{DEPTH}"
-MAX_QUESTIONS = 1_000
+MAX_CASES = 1_000
 PICKS = (1, 2, 3)
 _LOOK = 500
 
 
 def cold_items(
-    served: Served, questions: Questions, first_s: NDArray[np.float64], *, progress: Progress = silent
+    served: ServedBundle, test_set: EvaluationSet, first_s: NDArray[np.float64], *, progress: Progress = silent
 ) -> dict[str, Any] | None:
     """Recall of items in their first 30 days or without any event yet, among all items and among such items only.
 
     Args:
         served: the bundle.
-        questions: all of the same moment.
+        test_set: all cases of the same moment.
         first_s: [items] of ``first_events``.
-        progress: told how far it is.
+        progress: called now and then.
 
     Returns:
-        ``items``: how many such items the catalogue has; ``questions``: with such an item among the relevant ones, and
-        asked here (at most 1,000, out of ``of``); ``generators`` and ``rungs``: name -> recall@50 of those items, with
+        ``items``: how many such items the catalogue has; ``cases``: with such an item among the relevant ones,
+        at most 1,000 out of ``of``; ``generators`` and ``rungs``: name -> recall@50 of those items, with
         intervals; ``among``: the same where nothing else can be had; ``no_events``: all of this for the items without
         any event yet, None where none of them is relevant. None where no relevant item is new.
     """
-    age = age_class(first_s, float(questions.cases.asked_at_s[0]))
-    found = _cold(served, questions, np.isin(age, NEW), "new items", progress)
+    age = age_class(first_s, float(test_set.cases.request_time_s[0]))
+    found = _cold(served, test_set, np.isin(age, NEW), "new items", progress)
     if found is None:
         return None
-    untouched = _cold(served, questions, age == NO_EVENTS, "items without events", progress)
+    untouched = _cold(served, test_set, age == NO_EVENTS, "items without events", progress)
     return {"days": NEW_DAYS, **found, "no_events": untouched}
 
 
-def _cold(served: Served, questions: Questions, cold: Mask, what: str, progress: Progress) -> dict[str, Any] | None:
+def _cold(
+    served: ServedBundle, test_set: EvaluationSet, cold: Mask, what: str, progress: Progress
+) -> dict[str, Any] | None:
     """Recall of the relevant rows that are ``cold`` [items]; None where there are none."""
-    some = questions.answered_by([rows[cold[rows]] for rows in questions.cases.relevant])
+    some = test_set.with_relevant([rows[cold[rows]] for rows in test_set.cases.relevant])
     if not len(some):
         return None
-    asked = some.sample(MAX_QUESTIONS)
+    sampled = some.sample(MAX_CASES)
     only = served.restricted(cold & served.bundle.catalogue.available)
     return {
         "items": int(cold.sum()),
-        "questions": len(asked),
+        "cases": len(sampled),
         "of": len(some),
-        **_recall(served, asked, what, progress),
-        "among": _recall(only, asked, f"{what} among themselves", progress),
+        **_recall(served, sampled, what, progress),
+        "among": _recall(only, sampled, f"{what} among themselves", progress),
     }
 
 
-def _recall(served: Served, questions: Questions, what: str, progress: Progress) -> dict[str, Any]:
+def _recall(served: ServedBundle, test_set: EvaluationSet, what: str, progress: Progress) -> dict[str, Any]:
     """Recall@50 of every generator and rung; a generator is looked at 500 deep for 50 that are allowed."""
-    relevant, n_relevant = questions.cases.relevant, questions.n_relevant
+    relevant, n_relevant = test_set.cases.relevant, test_set.n_relevant
     bundle = served.bundle
-    lists = {g.name: np.full((len(questions), DEPTH), NO_ROW, np.int32) for g in bundle.generators}
-    for i, state in enumerate(questions.states):
-        query = build_query(bundle, questions.request(i, DEPTH), state, float(questions.cases.asked_at_s[i]))
+    lists = {g.name: np.full((len(test_set), DEPTH), NO_ROW, np.int32) for g in bundle.generators}
+    for i, state in enumerate(test_set.states):
+        query = build_query(bundle, test_set.request(i, DEPTH), state, float(test_set.cases.request_time_s[i]))
         for generator in bundle.generators:
             rows = generator.generate(query, _LOOK).rows
             rows = rows[query.allows(rows)][:DEPTH]
             lists[generator.name][i, : len(rows)] = rows
-        tell(progress, f"{what}: generators", i, len(questions))
+        report_progress(progress, f"{what}: generators", i, len(test_set))
     hits = {name: hit_matrix(rows, relevant, DEPTH) for name, rows in lists.items()}
     for tier in available_rungs(served):
-        hits[tier.name] = ask(served, questions, tier, limit=DEPTH, what=what, progress=progress).hits
+        hits[tier.name] = recommend_all(served, test_set, tier, limit=DEPTH, what=what, progress=progress).hits
     measured = intervals({name: per_user(found, n_relevant, DEPTH)[RECALL] for name, found in hits.items()})
     return {
         "generators": {name: {RECALL: measured[name]} for name in lists},
@@ -98,45 +101,45 @@ def _recall(served: Served, questions: Questions, what: str, progress: Progress)
 
 
 def cold_users(
-    served: Served, questions: Questions, log: EventLog, types: Sequence[str], *, progress: Progress = silent
+    served: ServedBundle, test_set: EvaluationSet, log: EventLog, types: Sequence[str], *, progress: Progress = silent
 ) -> dict[str, Any] | None:
-    """What users without events before the cut are answered, and what knowing a little of them is worth.
+    """Figures for users without events before the cut, and what knowing a little of them is worth.
 
     Args:
         served: the bundle.
-        questions: of the whole window.
+        test_set: of the whole window.
         log: where their first items of the window stand.
         types: event types of the log.
-        progress: told how far it is.
+        progress: called now and then.
 
     Returns:
-        ``questions``: such users, and asked here (at most 1,000, out of ``of``); ``popularity``: what they are answered today;
+        ``cases``: of such users, at most 1,000 out of ``of``; ``popularity``: figures of the rung that they get today;
         ``category``: popular items of the categories of their first item of the window, ``without`` and ``with`` that
         filter, both scored on their other items; ``picks``: with their first 1, 2 and 3 items given as recent
         events at the moment of the last of them, every rung scored on the others. None where there is no such user.
     """
-    unknown = questions.take(np.flatnonzero(questions.cases.ends == log.ptr[questions.cases.users]))
+    unknown = test_set.take(np.flatnonzero(test_set.cases.ends == log.ptr[test_set.cases.users]))
     if not len(unknown):
         return None
-    asked = unknown.sample(MAX_QUESTIONS)
-    firsts = [_first_items(log, asked, i) for i in range(len(asked))]
-    plain = _figures(served, asked, None, Tier.POPULARITY, progress)
+    sampled = unknown.sample(MAX_CASES)
+    firsts = [_first_items(log, sampled, i) for i in range(len(sampled))]
+    plain = _figures(served, sampled, None, Tier.POPULARITY, progress)
     return {
-        "questions": len(asked),
+        "cases": len(sampled),
         "of": len(unknown),
         "popularity": intervals(plain.values),
-        "category": _category(served, asked, firsts, progress),
+        "category": _category(served, sampled, firsts, progress),
         "picks": [
             found
             for count in PICKS
-            if (found := _picks(served, asked, firsts, types, count, progress=progress)) is not None
+            if (found := _picks(served, sampled, firsts, types, count, progress=progress)) is not None
         ],
     }
 
 
 @dataclass(frozen=True)
 class _Figures:
-    """Figures per question, and how often the rung was reached."""
+    """Figures per case, and how often the rung was reached."""
 
     values: dict[str, NDArray[np.float64]]
     reached: float
@@ -151,24 +154,24 @@ class _Firsts:
     times: NDArray[np.int64]
 
 
-def _first_items(log: EventLog, questions: Questions, i: int) -> _Firsts:
-    user, end = questions.cases.users[i], questions.cases.ends[i]
+def _first_items(log: EventLog, test_set: EvaluationSet, i: int) -> _Firsts:
+    user, end = test_set.cases.users[i], test_set.cases.ends[i]
     after = np.arange(end, log.ptr[user + 1])
-    after = after[np.isin(log.items[after], questions.cases.relevant[i])]
+    after = after[np.isin(log.items[after], test_set.cases.relevant[i])]
     first = after[np.sort(np.unique(log.items[after], return_index=True)[1])]
     return _Firsts(log.items[first], log.types[first], log.times[first])
 
 
 def _figures(
-    served: Served, questions: Questions, requests: Sequence[Request] | None, tier: Tier, progress: Progress
+    served: ServedBundle, test_set: EvaluationSet, requests: Sequence[Request] | None, tier: Tier, progress: Progress
 ) -> _Figures:
-    found = ask(served, questions, tier, requests=requests, what="cold users", progress=progress)
-    figures = per_user(found.hits, questions.n_relevant, LONGEST)
+    found = recommend_all(served, test_set, tier, requests=requests, what="cold users", progress=progress)
+    figures = per_user(found.hits, test_set.n_relevant, LONGEST)
     return _Figures({metric: figures[metric] for metric in METRICS}, found.reached)
 
 
 def _category(
-    served: Served, questions: Questions, firsts: Sequence[_Firsts], progress: Progress
+    served: ServedBundle, test_set: EvaluationSet, firsts: Sequence[_Firsts], progress: Progress
 ) -> dict[str, Any] | None:
     catalogue = served.bundle.catalogue
     names = [catalogue.categories_of(int(first.rows[0])) for first in firsts]
@@ -176,14 +179,14 @@ def _category(
     left = [i for i, rows in enumerate(rest) if len(rows)]
     if not left:
         return None
-    asked = questions.answered_by(rest)
+    sampled = test_set.with_relevant(rest)
     ids = catalogue.ids
-    plain = [asked.request(n, exclude=(ids[int(firsts[i].rows[0])],)) for n, i in enumerate(left)]
+    plain = [sampled.request(n, exclude=(ids[int(firsts[i].rows[0])],)) for n, i in enumerate(left)]
     wished = [replace(plain[n], filters=Filters(categories=names[i])) for n, i in enumerate(left)]
-    without = _figures(served, asked, plain, Tier.POPULARITY, progress).values
-    filtered = _figures(served, asked, wished, Tier.POPULARITY, progress).values
+    without = _figures(served, sampled, plain, Tier.POPULARITY, progress).values
+    filtered = _figures(served, sampled, wished, Tier.POPULARITY, progress).values
     return {
-        "questions": len(asked),
+        "cases": len(sampled),
         "without": intervals(without),
         "with": intervals(filtered),
         "difference": difference(filtered, without),
@@ -191,8 +194,8 @@ def _category(
 
 
 def _picks(
-    served: Served,
-    questions: Questions,
+    served: ServedBundle,
+    test_set: EvaluationSet,
     firsts: Sequence[_Firsts],
     types: Sequence[str],
     count: int,
@@ -203,9 +206,9 @@ def _picks(
     left = [i for i, rows in enumerate(rest) if len(rows)]
     if not left:
         return None
-    asked = questions.answered_by(rest)
+    sampled = test_set.with_relevant(rest)
     at_s = np.array([firsts[i].times[count - 1] for i in left], np.float64)
-    asked = replace(asked, cases=replace(asked.cases, asked_at_s=at_s))
+    sampled = replace(sampled, cases=replace(sampled.cases, request_time_s=at_s))
     ids = served.bundle.catalogue.ids
     requests = []
     for n, i in enumerate(left):
@@ -214,12 +217,12 @@ def _picks(
             UserEvent(ids[int(first.rows[j])], types[int(first.types[j]) - 1], float(first.times[j]))
             for j in reversed(range(count))
         ]
-        requests.append(asked.request(n, recent_events=tuple(events)))
-    figures = {tier.name: _figures(served, asked, requests, tier, progress) for tier in available_rungs(served)}
+        requests.append(sampled.request(n, recent_events=tuple(events)))
+    figures = {tier.name: _figures(served, sampled, requests, tier, progress) for tier in available_rungs(served)}
     popular = figures[Tier.POPULARITY.name].values
     return {
         "picks": count,
-        "questions": len(asked),
+        "cases": len(sampled),
         "rungs": {rung: {**intervals(found.values), "reached": found.reached} for rung, found in figures.items()},
         "differences": {
             f"{rung} - {Tier.POPULARITY.name}": difference(found.values, popular)

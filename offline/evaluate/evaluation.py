@@ -1,4 +1,4 @@
-"""The whole evaluation of one draft bundle: every question of the last window, through the code that serves."""
+"""The whole evaluation of one draft bundle: every case of the test window, through the code that serves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.evaluate.beyond_accuracy import Background
 from offline.evaluate.cold_start import cold_items, cold_users
-from offline.evaluate.examples import examples
+from offline.evaluate.example_lists import examples
 from offline.evaluate.latency import latency_curve
 from offline.evaluate.measurement import measure, order
-from offline.evaluate.recommend import Questions
+from offline.evaluate.recommended_lists import EvaluationSet
 from offline.evaluate.segments import by_activity, by_item_age, first_events
 from offline.progress import silent
 
@@ -20,98 +20,97 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from offline.build.builder import Builder
-    from offline.evaluate.measurement import Worth
-    from offline.evaluate.recommend import Served
+    from offline.evaluate.recommended_lists import ServedBundle
     from offline.progress import Progress
     from offline.split.cases import Cases
 
-REPEAT_QUESTIONS = 5_000
-"""Questions that are asked once more with repeats allowed, at most."""
+MAX_REPEAT_CASES = 5_000
+"""Cases that are evaluated once more with repeats allowed, at most."""
 NOT_REPRODUCIBLE = ("latency",)
 """Keys of the figures that a second run gives differently, since a clock decides them."""
 
 
-class Keep(Protocol):
-    """Given what the figures are means of."""
+class KeepPerCase(Protocol):
+    """Gets the values of every case, of which the figures are means."""
 
     def __call__(self, cases: Cases, values: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
         """Rung -> metric -> [q], in the order of ``cases``."""
         ...
 
 
-def judge(
+def evaluate(
     made: Builder,
-    served: Served,
+    served: ServedBundle,
     *,
-    max_questions: int | None = None,
-    keep: Keep | None = None,
+    max_cases: int | None = None,
+    keep: KeepPerCase | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Everything that a build is worth, as plain values ready for JSON.
+    """All figures of a draft, as plain values ready for JSON.
 
     Args:
-        made: the builder, for the questions, the log and the titles.
+        made: the builder, for the cases, the log and the titles.
         served: its draft at the cut of the last window.
-        max_questions: ask a sample of so many questions; None = all.
-        keep: given each question's figures, once, without repeats.
-        progress: told how far it is.
+        max_cases: evaluate a sample of so many cases; None = all.
+        keep: called once with the figures of each case, without repeats.
+        progress: called now and then.
 
     Returns:
-        ``split``: what was asked; ``rungs``: rung -> metric -> {mean, low, high}, and what ``offline.evaluate.beyond_accuracy`` defines;
-        ``differences``: each rung minus the one below, per question; ``generators``: see ``Proposals`` and
-        ``Worth.generators``; ``segments``: ``activity`` and ``item_age``; ``repeats``: the first three again where
+        ``split``: which cases; ``rungs``: rung -> metric -> {mean, low, high}, and what ``offline.evaluate.beyond_accuracy`` defines;
+        ``differences``: each rung minus the one below, per case; ``generators``: see ``Proposals`` and
+        ``Measurement.generators``; ``segments``: ``activity`` and ``item_age``; ``repeats``: the first three again where
         items that the user had may come back, None where nobody came back to one; ``cold_items``, ``cold_users``,
         ``latency``, ``examples``: see their modules; ``order``: rungs, best last. Item ages and cold starts are
-        None where time means nothing. Empty where there is nothing to ask.
+        None where time means nothing. Empty where there are no cases.
     """
-    cases, states, split = made.test_questions(served.bundle)
+    cases, states, split = made.test_cases(served.bundle)
     if not len(cases):
         return {}
-    every = Questions(cases, states)
-    questions = every if max_questions is None else every.sample(max_questions)
+    every = EvaluationSet(cases, states)
+    test_set = every if max_cases is None else every.sample(max_cases)
     log, cut = made.world.log, made.plan.test.cut
     background = Background.of(made.world, cut, served.bundle)
-    worth = measure(served, questions, progress=progress)
+    measured = measure(served, test_set, progress=progress)
     if keep is not None:
-        keep(questions.cases, worth.values)
-    rungs = worth.rungs(background)
+        keep(test_set.cases, measured.values)
+    rungs = measured.rungs(background)
     timed = made.plan.horizon_days is not None
     first_s = first_events(log, cut, made.world.n_items) if timed else None
-    users, ends = questions.cases.users, questions.cases.ends
+    users, ends = test_set.cases.users, test_set.cases.ends
     return {
-        "split": {**split, "allow_repeats": False, "questions": len(questions), "of": len(every)},
+        "split": {**split, "allow_repeats": False, "cases": len(test_set), "of": len(every)},
         "rungs": rungs,
-        "differences": worth.differences(),
-        "generators": worth.generators(),
+        "differences": measured.differences(),
+        "generators": measured.generators(),
         "segments": {
-            "activity": by_activity(ends - log.ptr[users], worth.values),
-            "item_age": None if first_s is None else by_item_age(questions, first_s, worth.answers),
+            "activity": by_activity(ends - log.ptr[users], measured.values),
+            "item_age": None if first_s is None else by_item_age(test_set, first_s, measured.lists),
         },
         "repeats": _repeats(made, served, every, background, progress),
-        "cold_items": None if first_s is None else cold_items(served, questions, first_s, progress=progress),
-        "cold_users": cold_users(served, questions, log, made.world.data.event_types, progress=progress)
+        "cold_items": None if first_s is None else cold_items(served, test_set, first_s, progress=progress),
+        "cold_users": cold_users(served, test_set, log, made.world.data.event_types, progress=progress)
         if timed
         else None,
-        "latency": latency_curve(served, questions, progress=progress),
+        "latency": latency_curve(served, test_set, progress=progress),
         "examples": examples(
-            served, questions, worth.answers[worth.top], made.world.data.user_ids, made.world.data.titles
+            served, test_set, measured.lists[measured.top], made.world.data.user_ids, made.world.data.titles
         ),
         "order": order(rungs),
     }
 
 
 def _repeats(
-    made: Builder, served: Served, new_only: Questions, background: Background, progress: Progress
+    made: Builder, served: ServedBundle, new_only: EvaluationSet, background: Background, progress: Progress
 ) -> dict[str, Any] | None:
-    """The last window's questions where items that the user had count as answers and may be answered."""
-    cases, states, split = made.test_questions(served.bundle, new_only=False)
-    every = Questions(cases, states, allow_repeats=True)
+    """The test window's cases where items that the user had are relevant and may be recommended."""
+    cases, states, split = made.test_cases(served.bundle, new_only=False)
+    every = EvaluationSet(cases, states, allow_repeats=True)
     if int(every.n_relevant.sum()) == int(new_only.n_relevant.sum()):
         return None
-    worth: Worth = measure(served, every.sample(REPEAT_QUESTIONS), label="with repeats:", progress=progress)
+    measured = measure(served, every.sample(MAX_REPEAT_CASES), label="with repeats:", progress=progress)
     return {
-        "split": {**split, "allow_repeats": True, "questions": len(worth.questions), "of": len(every)},
-        "rungs": worth.rungs(background),
-        "differences": worth.differences(),
-        "generators": worth.generators(),
+        "split": {**split, "allow_repeats": True, "cases": len(measured.test_set), "of": len(every)},
+        "rungs": measured.rungs(background),
+        "differences": measured.differences(),
+        "generators": measured.generators(),
     }

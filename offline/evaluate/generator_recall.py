@@ -9,15 +9,15 @@ import numpy as np
 
 from candidate_gen.merge import merge
 from core.query import build_query
-from offline.evaluate.recommend import NO_ROW, tell
 from offline.metrics import LONGEST, hit_matrix, intervals, per_user
-from offline.progress import silent
+from offline.progress import report_progress, silent
+from ranking.select import NO_ROW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.bundle import Bundle
-    from offline.evaluate.recommend import Questions
+    from offline.evaluate.recommended_lists import EvaluationSet
     from offline.progress import Progress
 
 DEPTHS = (50, 100, 200, 500)
@@ -27,7 +27,7 @@ UNION = "union"
 
 @dataclass(frozen=True)
 class Proposals:
-    """Figures of the generators per question, [q] each.
+    """Figures of the generators per case, [q] each.
 
     Attributes:
         alone: generator -> ``recall@50`` and so on, and ``ndcg@20`` of its own list.
@@ -36,7 +36,7 @@ class Proposals:
 
         union: ``recall`` of the whole pool, ``recall@50`` and so on in prior order, ``rows``.
 
-        limits: candidates asked of each generator for the pool.
+        limits: candidates of each generator that the pool takes.
     """
 
     alone: dict[str, dict[str, NDArray[np.float64]]]
@@ -65,20 +65,20 @@ class Proposals:
 
 
 def propose(
-    bundle: Bundle, questions: Questions, *, what: str = "evaluate generators", progress: Progress = silent
+    bundle: Bundle, test_set: EvaluationSet, *, what: str = "evaluate generators", progress: Progress = silent
 ) -> Proposals:
-    """Ask every generator every question once, for the deepest list; the pool takes what its limit allows.
+    """The deepest list of every generator for every case; the pool takes what its limit allows.
 
     A depth counts what the generator proposed, allowed or not, as the limits of a bundle do.
     """
     names = [generator.name for generator in bundle.generators]
-    q, wanted = len(questions), questions.n_relevant
+    q, wanted = len(test_set), test_set.n_relevant
     found = {name: np.zeros((q, len(DEPTHS))) for name in names}
     own = {name: np.full((q, LONGEST), NO_ROW, np.int32) for name in names}
     only = {name: np.zeros(q) for name in names}
     pool_hits, whole, size = np.zeros((q, len(DEPTHS))), np.zeros(q), np.zeros(q)
-    for i, (state, relevant) in enumerate(zip(questions.states, questions.cases.relevant, strict=True)):
-        query = build_query(bundle, questions.request(i), state, float(questions.cases.asked_at_s[i]))
+    for i, (state, relevant) in enumerate(zip(test_set.states, test_set.cases.relevant, strict=True)):
+        query = build_query(bundle, test_set.request(i), state, float(test_set.cases.request_time_s[i]))
         pooled = []
         for generator in bundle.generators:
             name, limit = generator.name, bundle.limits[generator.name]
@@ -97,12 +97,12 @@ def propose(
         alone = by[by.sum(axis=1) == 1].sum(axis=0)
         for name, count in zip(names, alone, strict=True):
             only[name][i] = count
-        tell(progress, what, i, q)
+        report_progress(progress, what, i, q)
     return Proposals(
         alone={
             name: {
                 **_recalls(found[name], wanted),
-                OWN_LIST: per_user(hit_matrix(own[name], questions.cases.relevant, LONGEST), wanted, LONGEST)[OWN_LIST],
+                OWN_LIST: per_user(hit_matrix(own[name], test_set.cases.relevant, LONGEST), wanted, LONGEST)[OWN_LIST],
             }
             for name in names
         },

@@ -1,4 +1,4 @@
-"""What each rung and each generator is worth, measured through the code that serves."""
+"""Figures of each rung and each generator on one set of cases, measured through the code that serves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from offline.evaluate.generator_recall import propose
-from offline.evaluate.recommend import ask, available_rungs
+from offline.evaluate.recommended_lists import available_rungs, recommend_all
 from offline.metrics import LONGEST, every_metric, intervals
 from offline.progress import silent
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from offline.evaluate.beyond_accuracy import Background
     from offline.evaluate.generator_recall import Proposals
-    from offline.evaluate.recommend import Answers, Questions, Served
+    from offline.evaluate.recommended_lists import EvaluationSet, RecommendedLists, ServedBundle
     from offline.progress import Progress
 
 MAIN = f"ndcg@{LONGEST}"
@@ -27,43 +27,43 @@ MAIN = f"ndcg@{LONGEST}"
 
 
 @dataclass(frozen=True)
-class Worth:
-    """Every rung's answers to the same questions, lowest rung first, and the generators' proposals.
+class Measurement:
+    """Every rung's lists for the same cases, lowest rung first, and the generators' proposals.
 
     Attributes:
         values: rung -> metric -> [q].
     """
 
-    questions: Questions
-    answers: dict[str, Answers]
+    test_set: EvaluationSet
+    lists: dict[str, RecommendedLists]
     values: dict[str, dict[str, NDArray[np.float64]]]
     proposals: Proposals
 
     @property
     def top(self) -> str:
         """The highest rung of the bundle."""
-        return list(self.answers)[-1]
+        return list(self.lists)[-1]
 
     def rungs(self, background: Background | None = None) -> dict[str, dict[str, Any]]:
         """Figures of each rung; what ``Background`` measures too if there is one."""
-        popular = next(iter(self.answers.values()))
+        popular = next(iter(self.lists.values()))
         figures: dict[str, dict[str, Any]] = {}
-        for rung, found in self.answers.items():
+        for rung, found in self.lists.items():
             figures[rung] = {**intervals(self.values[rung]), "reached": found.reached}
             if background is not None:
-                figures[rung] |= background.figures(found.rows, found.hits, popular.rows, self.questions.cases.users)
+                figures[rung] |= background.figures(found.rows, found.hits, popular.rows, self.test_set.cases.users)
         return figures
 
     def differences(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Each rung minus the one below, question by question."""
+        """Each rung minus the one below, case by case."""
         return {
-            f"{high} - {low}": difference(self.values[high], self.values[low]) for low, high in pairwise(self.answers)
+            f"{high} - {low}": difference(self.values[high], self.values[low]) for low, high in pairwise(self.lists)
         }
 
     def generators(self) -> dict[str, dict[str, Any]]:
         """Figures of each generator and of their union.
 
-        ``best_rung_gain`` is what the highest rung has over the generator's own list, in NDCG, question by question.
+        ``best_rung_gain`` is what the highest rung has over the generator's own list, in NDCG, case by case.
         """
         figures = self.proposals.figures()
         for name, values in self.proposals.alone.items():
@@ -72,14 +72,17 @@ class Worth:
         return figures
 
 
-def measure(served: Served, questions: Questions, *, label: str = "evaluate", progress: Progress = silent) -> Worth:
-    """Put every question to every rung and every generator."""
-    answers = {
-        tier.name: ask(served, questions, tier, what=label, progress=progress) for tier in available_rungs(served)
+def measure(
+    served: ServedBundle, test_set: EvaluationSet, *, label: str = "evaluate", progress: Progress = silent
+) -> Measurement:
+    """The lists of every rung and the proposals of every generator for every case."""
+    lists = {
+        tier.name: recommend_all(served, test_set, tier, what=label, progress=progress)
+        for tier in available_rungs(served)
     }
-    values = {rung: every_metric(found.hits, questions.n_relevant) for rung, found in answers.items()}
-    proposals = propose(served.bundle, questions, what=f"{label} generators", progress=progress)
-    return Worth(questions, answers, values, proposals)
+    values = {rung: every_metric(found.hits, test_set.n_relevant) for rung, found in lists.items()}
+    proposals = propose(served.bundle, test_set, what=f"{label} generators", progress=progress)
+    return Measurement(test_set, lists, values, proposals)
 
 
 def difference(

@@ -1,4 +1,4 @@
-"""What every single question of an evaluation gave, kept in the bundle so that two bundles can be compared in pairs."""
+"""Metrics of every single case of an evaluation, kept in the bundle so that two bundles can be compared in pairs."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _SEPARATOR = ":"
 
 @dataclass(frozen=True)
 class PerUser:
-    """Metrics of each question, without naming anyone.
+    """Metrics of each case, without naming anyone.
 
     Attributes:
         users: [q] 64-bit hashes of user ids.
 
-        answers: [q] 64-bit hashes of what was relevant; two evaluations asked the same where both hashes agree.
+        relevant: [q] 64-bit hashes of the relevant items; two evaluations have a case in common where both hashes agree.
 
         values: rung -> metric -> [q] float32.
     """
 
     users: NDArray[np.uint64]
-    answers: NDArray[np.uint64]
+    relevant: NDArray[np.uint64]
     values: Mapping[str, Mapping[str, NDArray[np.float32]]]
 
     def __len__(self) -> int:
-        """Number of questions."""
+        """Number of cases."""
         return len(self.users)
 
     @classmethod
@@ -54,7 +54,7 @@ class PerUser:
         """Of an evaluation.
 
         Args:
-            cases: the questions.
+            cases: the cases.
             user_ids: by user number.
             item_ids: by row.
             values: rung -> metric -> [q], in the order of ``cases``.
@@ -70,7 +70,7 @@ class PerUser:
         arrays: dict[str, Any] = {
             f"{rung}{_SEPARATOR}{name}": values for rung, of in self.values.items() for name, values in of.items()
         }
-        np.savez_compressed(path, users=self.users, answers=self.answers, **arrays)
+        np.savez_compressed(path, users=self.users, relevant=self.relevant, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> PerUser:
@@ -82,14 +82,14 @@ class PerUser:
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            users, answers = arrays.pop("users"), arrays.pop("answers")
+            users, relevant = arrays.pop("users"), arrays.pop("relevant")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise BundleError(f"{path}: not readable ({error}). Copy or build the bundle again") from error
         values: dict[str, dict[str, NDArray[np.float32]]] = {}
         for name, array in arrays.items():
             rung, _, metric = name.partition(_SEPARATOR)
             values.setdefault(rung, {})[metric] = array
-        return cls(users, answers, values)
+        return cls(users, relevant, values)
 
 
 def _hash(texts: Sequence[str]) -> int:

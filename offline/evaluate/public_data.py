@@ -18,7 +18,7 @@ class Target:
     """Something a data set's figures should show.
 
     Attributes:
-        said: in words.
+        description: in words.
 
         value: where it stands in the figures.
 
@@ -27,7 +27,7 @@ class Target:
         of: where the figure stands that it is held against; ``("baselines", "new", "best", metric)`` is the best one.
     """
 
-    said: str
+    description: str
     value: tuple[str, ...]
     factor: float
     of: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Protocol:
 
         events: file inside the data set's folder; ``items`` and ``test`` too, empty = there is none.
 
-        answers: event types that count as an answer; empty = those that hide the item afterwards.
+        target_types: event types that make an item relevant; empty = those that hide the item afterwards.
 
         metrics: the columns of its table, the first is the one that counts.
 
@@ -58,7 +58,7 @@ class Protocol:
     test: str = ""
     split: str = "time"
     horizon_days: float = 30.0
-    answers: tuple[str, ...] = ()
+    target_types: tuple[str, ...] = ()
     baselines: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     repeat_baselines: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
@@ -77,7 +77,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     for protocol in (
         Protocol(
             name="online-retail",
-            about="Orders of a British gift shop. The last 30 days are asked, products new to the customer; repeats apart.",
+            about="Orders of a British gift shop. The last 30 days are the test, products new to the customer; repeats apart.",
             events="events.parquet",
             items="items.parquet",
             metrics=("ndcg@20", "recall@20", "ndcg@10", "hit_rate@20"),
@@ -146,9 +146,9 @@ PROTOCOLS: Mapping[str, Protocol] = {
         ),
         Protocol(
             name="retailrocket",
-            about="Views, carts and purchases of a shop. The last 30 days are asked, any of the three counts as an answer.",
+            about="Views, carts and purchases of a shop. The last 30 days are the test; an item with any of the three is relevant.",
             events="events.parquet",
-            answers=("view", "addtocart", "transaction"),
+            target_types=("view", "addtocart", "transaction"),
             metrics=("ndcg@20", "recall@20", "ndcg@10", "hit_rate@20"),
             targets=(
                 Target("CF is above POPULARITY, NDCG@20", ("differences", "CF - POPULARITY", "ndcg@20", "mean"), 0.0),
@@ -169,7 +169,7 @@ def hold(targets: tuple[Target, ...], figures: Mapping[str, Any]) -> list[dict[s
     """Each target with what was reached.
 
     Returns:
-        ``said``, ``value``, ``bound``, ``met`` (None where a figure is missing), and ``chance``: met by a mean above the
+        ``target``, ``value``, ``bound``, ``met`` (None where a figure is missing), and ``chance``: met by a mean above the
         bound whose interval reaches below it, where the bound is a number.
     """
     found = []
@@ -180,7 +180,7 @@ def hold(targets: tuple[Target, ...], figures: Mapping[str, Any]) -> list[dict[s
         met = None if value is None or bound is None else value >= bound and value > 0
         low = None if target.of else _at(figures, (*target.value[:-1], "low"))
         chance = bool(met and bound is not None and low is not None and low < bound)
-        found.append({"said": target.said, "value": value, "bound": bound, "met": met, "chance": chance})
+        found.append({"target": target.description, "value": value, "bound": bound, "met": met, "chance": chance})
     return found
 
 

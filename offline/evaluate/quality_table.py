@@ -19,22 +19,22 @@ def markdown(
 
     Args:
         protocol: of the data set.
-        figures: what ``offline.evaluate.evaluation.judge`` measured.
+        figures: what ``offline.evaluate.evaluation.evaluate`` measured.
         beside: ``new`` and ``repeats`` -> baseline -> metric -> {mean, low, high}; empty without baselines.
         targets: what ``offline.evaluate.public_data.hold`` found.
     """
     split = figures["split"]
-    parts = [f"### {protocol.name}", "", f"{protocol.about} {split['questions']:,} users.", ""]
+    parts = [f"### {protocol.name}", "", f"{protocol.about} {split['cases']:,} users.", ""]
     parts += _table(protocol.metrics, figures, beside.get(NEW, {}))
     if figures.get("repeats") and REPEATS in beside:
-        asked = figures["repeats"]["split"]["questions"]
-        parts += ["", f"With repeats allowed, {asked:,} users:", ""]
+        n_users = figures["repeats"]["split"]["cases"]
+        parts += ["", f"With repeats allowed, {n_users:,} users:", ""]
         parts += _table(protocol.metrics, figures["repeats"], beside[REPEATS])
     parts += ["", _generators(figures["generators"]), "", "| target | bound | reached | met |", "|---|---|---|---|"]
     for entry in targets:
         met = {True: "yes", False: "**no**", None: "cannot be said"}[entry["met"]]
         met += ", the interval reaches below" if entry["chance"] else ""
-        parts.append(f"| {entry['said']} | {_number(entry['bound'])} | {_number(entry['value'])} | {met} |")
+        parts.append(f"| {entry['target']} | {_number(entry['bound'])} | {_number(entry['value'])} | {met} |")
     return "\n".join(parts) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""For whom and for what the rungs work: the same answers, by activity of the user and by age of the item."""
+"""For whom and for what the rungs work: the same lists, by activity of the user and by age of the item."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from offline.evaluate.recommend import Answers, Questions
+    from offline.evaluate.recommended_lists import EvaluationSet, RecommendedLists
     from offline.read.event_log import EventLog
     from offline.split.cuts import Cut
 
@@ -29,7 +29,7 @@ ACTIVITY = (
 """Events of a user before the cut: name, fewest, most."""
 NEW_DAYS = 30
 AGES = ("no events yet", "first 30 days", "30-180 days", "older")
-"""Time between an item's first event of any user and the question, by class."""
+"""Time between an item's first event of any user and the request, by class."""
 NO_EVENTS = 0
 NEW = (0, 1)
 """Indices into ``AGES``."""
@@ -45,9 +45,9 @@ def first_events(log: EventLog, cut: Cut, n_items: int) -> NDArray[np.float64]:
     return first
 
 
-def age_class(first_s: NDArray[np.float64], asked_at_s: float | NDArray[np.float64]) -> NDArray[np.int64]:
-    """Index into ``AGES`` for items whose first event was at ``first_s``; later than the question is none yet."""
-    age = asked_at_s - first_s
+def age_class(first_s: NDArray[np.float64], request_time_s: float | NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index into ``AGES`` for items whose first event was at ``first_s``; later than the request is none yet."""
+    age = request_time_s - first_s
     found: NDArray[np.int64] = np.searchsorted(_AGE_BOUNDS_S, age, side="right")
     return found
 
@@ -55,10 +55,10 @@ def age_class(first_s: NDArray[np.float64], asked_at_s: float | NDArray[np.float
 def by_activity(
     events_before: NDArray[np.int64], values: Mapping[str, Mapping[str, NDArray[np.float64]]]
 ) -> list[dict[str, Any]]:
-    """Figures of every segment of users that asks anything.
+    """Figures of every segment of users that has cases.
 
     Args:
-        events_before: [q] events of each question's user before the cut.
+        events_before: [q] events of each case's user before the cut.
         values: rung -> metric -> [q].
     """
     segments = []
@@ -69,37 +69,37 @@ def by_activity(
                 rung: intervals({metric: figures[metric][inside] for metric in METRICS})
                 for rung, figures in values.items()
             }
-            segments.append({"name": name, "questions": int(inside.sum()), "rungs": rungs})
+            segments.append({"name": name, "cases": int(inside.sum()), "rungs": rungs})
     return segments
 
 
 def by_item_age(
-    questions: Questions, first_s: NDArray[np.float64], answers: Mapping[str, Answers]
+    test_set: EvaluationSet, first_s: NDArray[np.float64], lists: Mapping[str, RecommendedLists]
 ) -> list[dict[str, Any]]:
     """Figures where only relevant items of one age count, for every age that is relevant to anybody.
 
     Args:
-        questions: with the moment of asking.
+        test_set: with the moment of each request.
         first_s: [items] of ``first_events``.
-        answers: rung -> its lists.
+        lists: of each rung.
     """
-    cases = questions.cases
+    cases = test_set.cases
     relevant = np.stack(
         [
             np.bincount(age_class(first_s[rows], float(at)), minlength=len(AGES))
-            for rows, at in zip(cases.relevant, cases.asked_at_s, strict=True)
+            for rows, at in zip(cases.relevant, cases.request_time_s, strict=True)
         ]
     )
-    answered = {rung: age_class(first_s[found.rows], cases.asked_at_s[:, None]) for rung, found in answers.items()}
+    age_of_rows = {rung: age_class(first_s[found.rows], cases.request_time_s[:, None]) for rung, found in lists.items()}
     segments = []
     for code, name in enumerate(AGES):
         inside = relevant[:, code] > 0
         if not inside.any():
             continue
         rungs = {}
-        for rung, found in answers.items():
-            hits = found.hits[inside] & (answered[rung][inside] == code)
+        for rung, found in lists.items():
+            hits = found.hits[inside] & (age_of_rows[rung][inside] == code)
             figures = per_user(hits, relevant[inside, code], LONGEST)
             rungs[rung] = intervals({metric: figures[metric] for metric in METRICS})
-        segments.append({"name": name, "questions": int(inside.sum()), "rungs": rungs})
+        segments.append({"name": name, "cases": int(inside.sum()), "rungs": rungs})
     return segments

@@ -1,4 +1,4 @@
-"""Two measured bundles beside each other: in pairs where they answered the same questions, else by their intervals."""
+"""Two measured bundles beside each other: in pairs where they were evaluated on the same cases, else by their intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from core.manifest import Manifest
 
 PAIRED_SHARE = 0.9
-"""Two evaluations are compared in pairs when they have this share of the larger one's questions in common."""
+"""Two evaluations are compared in pairs when they have this share of the larger one's cases in common."""
 _LONG = 8
 _LEARNED = frozenset({"importance", "ablation", "features"})
 _DATA = ("events", "users", "items", "items_with_events", "first_event", "last_event")
@@ -30,7 +30,7 @@ _DATA = ("events", "users", "items", "items_with_events", "first_event", "last_e
 
 @dataclass(frozen=True)
 class Measured:
-    """A bundle's manifest with figures in it, and its figures per question where it kept them."""
+    """A bundle's manifest with figures in it, and its figures per case where it kept them."""
 
     manifest: Manifest
     per_user: PerUser | None
@@ -40,7 +40,7 @@ class Measured:
         """Of a published bundle.
 
         Raises:
-            BundleError: there is no such bundle, or the file with its figures per question is damaged.
+            BundleError: there is no such bundle, or the file with its figures per case is damaged.
         """
         manifest = read_manifest(folder)
         kept = FILE_NAME in manifest.files
@@ -68,7 +68,7 @@ def compare(old: Measured, new: Measured) -> dict[str, Any]:
 
     Returns:
         ``old``, ``new``: versions; ``paired``: whether the differences are per user, ``how``: the same in words;
-        ``comparable``: whether both were asked the same kind of questions; ``metric``: the main one;
+        ``comparable``: whether both were evaluated on the same kind of cases; ``metric``: the main one;
         ``rungs``: rung -> metric -> {old, new, difference, low, high}; ``generators``: name -> figure -> {old, new};
         ``parameters``: [{what, old, new}] that differ.
     """
@@ -108,11 +108,11 @@ def _kind(figures: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _common(old: PerUser | None, new: PerUser | None) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """Places of the questions that both were asked; None where these are too few for pairs."""
+    """Places of the cases that both have; None where these are too few for pairs."""
     if old is None or new is None or not len(old) or not len(new):
         return None
     _, at_old, at_new = np.intersect1d(old.users, new.users, return_indices=True)
-    same = old.answers[at_old] == new.answers[at_new]
+    same = old.relevant[at_old] == new.relevant[at_new]
     enough = same.sum() >= PAIRED_SHARE * max(len(old), len(new))
     return (at_old[same], at_new[same]) if enough else None
 
@@ -123,19 +123,19 @@ def _how(
     if missing:
         return f"{' and '.join(missing)} was not measured, so there is nothing to compare"
     if _kind(old.figures) != _kind(new.figures):
-        return "the two were asked different kinds of questions, so their figures do not say which is better"
+        return "the two were evaluated on different kinds of cases, so their figures do not say which is better"
     if common is not None:
-        return f"paired: differences per user over {len(common[0]):,} questions that both answered"
-    asked = [f"{one.figures['split']['questions']:,}" for one in (old, new)]
-    why = "one kept no figures per user" if old.per_user is None or new.per_user is None else "the questions differ"
-    return f"not paired, {why}: intervals of the difference of two means over {asked[0]} and {asked[1]} questions"
+        return f"paired: differences per user over {len(common[0]):,} cases that both have"
+    sizes = [f"{one.figures['split']['cases']:,}" for one in (old, new)]
+    why = "one kept no figures per user" if old.per_user is None or new.per_user is None else "the cases differ"
+    return f"not paired, {why}: intervals of the difference of two means over {sizes[0]} and {sizes[1]} cases"
 
 
 def difference(old: Measured, new: Measured, metric: str, rungs: tuple[str, str]) -> dict[str, float]:
     """Mean and 95 % interval of ``metric`` of the new bundle's rung minus that of the old one's.
 
     Args:
-        old: that both were asked the same kind of questions is for the caller to know.
+        old: that both were evaluated on the same kind of cases is for the caller to know.
         new: the later one.
         metric: such as ``ndcg@20``.
         rungs: the old one's and the new one's.

@@ -3,9 +3,9 @@
 The rules, on the main metric (NDCG of the longest lists) of the test window:
 
 1. CF is above POPULARITY, and DEEP above CF: the mean of the paired difference per user is above zero. With fewer than
-   ``ENOUGH_QUESTIONS`` questions a mean below zero may be chance, so then only an interval wholly below zero fails.
+   ``ENOUGH_CASES`` cases a mean below zero may be chance, so then only an interval wholly below zero fails.
 2. The best rung is not worse than the best rung of the previous bundle: the 95 % interval of the difference is not wholly
-   below zero. Per user where both answered the same questions, else between the two means.
+   below zero. Per user where both answered the same cases, else between the two means.
 
 What cannot be judged (nothing measured, no deep rung because there was nothing to learn from, another kind of split)
 passes with a note that says so.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from offline.publish.compare import Measured
 
-ENOUGH_QUESTIONS = 100
+ENOUGH_CASES = 100
 STEPS = (("CF", "POPULARITY"), ("DEEP", "CF"))
 _MEND = {
     "CF": "Look at the generators' recall in the report: co-occurrence needs users with several events, and a horizon "
@@ -43,14 +43,14 @@ class Check:
 
         passed: None where it could not be judged.
 
-        said: with both values.
+        message: with both values.
 
         mend: what to do; empty unless it failed.
     """
 
     name: str
     passed: bool | None
-    said: str
+    message: str
     mend: str = ""
 
 
@@ -74,7 +74,7 @@ class Verdict:
         """For the manifest and for JSON."""
         return {
             "passed": self.passed,
-            "checks": [{"name": c.name, "passed": c.passed, "said": c.said, "mend": c.mend} for c in self.checks],
+            "checks": [{"name": c.name, "passed": c.passed, "said": c.message, "mend": c.mend} for c in self.checks],
         }
 
 
@@ -94,16 +94,16 @@ def _step(figures: Mapping[str, Any], high: str, low: str) -> Check:
     if found is None:
         return Check(name, None, f"There is no {high} rung: the ladder ends below it, as the build's warnings say.")
     values = {rung: figures["rungs"][rung][metric]["mean"] for rung in (high, low)}
-    said = (
+    message = (
         f"{metric} of {high} is {values[high]:.4f}, of {low} {values[low]:.4f}: "
         f"{found['mean']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
     )
-    questions = int(figures["split"]["questions"])
+    cases = int(figures["split"]["cases"])
     if found["mean"] > 0:
-        return Check(name, passed=True, said=said if found["low"] > 0 else f"{said}, which may be chance")
-    if found["high"] >= 0 and questions < ENOUGH_QUESTIONS:
-        return Check(name, None, f"{said}, on {questions} questions: too few to judge")
-    return Check(name, passed=False, said=said, mend=f"{_MEND[high]}; {_ANYWAY}.")
+        return Check(name, passed=True, message=message if found["low"] > 0 else f"{message}, which may be chance")
+    if found["high"] >= 0 and cases < ENOUGH_CASES:
+        return Check(name, None, f"{message}, on {cases} cases: too few to judge")
+    return Check(name, passed=False, message=message, mend=f"{_MEND[high]}; {_ANYWAY}.")
 
 
 def _against(new: Measured, previous: Measured) -> Check:
@@ -115,10 +115,12 @@ def _against(new: Measured, previous: Measured) -> Check:
     tops = top_rung(previous.figures), top_rung(new.figures)
     values = [one.figures["rungs"][top][metric]["mean"] for one, top in zip((previous, new), tops, strict=True)]
     apart = difference(previous, new, metric, tops)
-    said = (
+    message = (
         f"{metric} of {tops[1]} is {values[1]:.4f}, of {tops[0]} in {previous.manifest.version} {values[0]:.4f}: "
         f"{apart['difference']:+.4f} [{apart['low']:+.4f}, {apart['high']:+.4f}], {found['how']}"
     )
     if apart["high"] < 0:
-        return Check(name, passed=False, said=said, mend=f"{_MEND['previous']} {_ANYWAY[0].upper()}{_ANYWAY[1:]}.")
-    return Check(name, passed=True, said=said)
+        return Check(
+            name, passed=False, message=message, mend=f"{_MEND['previous']} {_ANYWAY[0].upper()}{_ANYWAY[1:]}."
+        )
+    return Check(name, passed=True, message=message)

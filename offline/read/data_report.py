@@ -67,7 +67,7 @@ class DataReport:
 
         warnings: sentences; the data can be used but will disappoint.
 
-        test_from: files of events that are asked for, as the user named them; empty = there are none.
+        test_from: files of the test's events, as the user named them; empty = there are none.
 
         test_events: of ``events`` these.
     """
@@ -106,11 +106,11 @@ def render(report: DataReport) -> Group:
 
     facts = Table.grid(padding=(0, 2))
     source = report.events_from + (f" and {report.items_from}" if report.items_from else ", no items file")
-    asked = [("test", f"{report.test_events:,} of these events, from {report.test_from}")] if report.test_from else []
+    of_test = [("test", f"{report.test_events:,} of these events, from {report.test_from}")] if report.test_from else []
     for name, value in (
         ("read from", source),
         ("events", f"{report.events:,} of {report.rows_read:,} rows"),
-        *asked,
+        *of_test,
         ("users", f"{report.users:,}"),
         ("items", f"{report.items:,}, of which {report.items_with_events:,} with events"),
         ("time", f"{report.first_event} to {report.last_event}" if report.first_event else "none"),

@@ -40,7 +40,7 @@ class Dataset:
             ``event_types`` + 1), ``weight`` float32 (of the type), ``time`` int64 (seconds since the epoch),
             ``session`` int64 (unique across users), ``seq`` int32 (position in the user's sequence, oldest 0; events
             of the same time in the order of the files, without times in that of a hash, those of the test last),
-            ``value`` float32 (0 = none given), ``test`` bool (asked for, not known).
+            ``value`` float32 (0 = none given), ``test`` bool (of the test, not known).
 
         user_ids: sorted; the index is the user's number. Every user has an event.
 
@@ -102,7 +102,7 @@ def read_dataset(
 
         now_s: events later than this are dropped, seconds since the epoch; None = the clock.
 
-        test: more events with the same columns, that are to be asked for.
+        test: more events with the same columns, which are the test.
 
         needs_time: refuse events without times; where that is not so and there are none, a user's events are a set.
 

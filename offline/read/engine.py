@@ -72,7 +72,7 @@ class Engine(ABC):
         """Parquet files as one table.
 
         Args:
-            files: all with the same types in the columns asked for.
+            files: all with the same types in these columns.
 
             columns: name in the result -> name in the files.
 
@@ -88,11 +88,11 @@ class Engine(ABC):
         """Parquet files that this engine itself wrote."""
 
     def keep(self, table: ibis.Table) -> ibis.Table:
-        """Compute ``table`` once, however often it is asked for; the result reads from disk and holds no memory."""
-        asked = table.op()
-        if asked not in self._results:
-            self._results[asked] = self._computed(table)
-        return self._results[asked]
+        """Compute ``table`` once, however often it is used; the result reads from disk and holds no memory."""
+        expression = table.op()
+        if expression not in self._results:
+            self._results[expression] = self._computed(table)
+        return self._results[expression]
 
     def _computed(self, table: ibis.Table) -> ibis.Table:
         path = self._new_path()

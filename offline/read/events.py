@@ -292,13 +292,13 @@ def _ordered(source: Source, engine: Engine, staged: ibis.Table) -> tuple[ibis.T
 
 
 def _after_known(source: Source, kept: ibis.Table) -> tuple[ibis.Table, list[Finding]]:
-    """Test events never before the user's known ones: what is asked for comes after what is known."""
+    """Test events never before the user's known ones: what is to be predicted comes after what is known."""
     known_until = kept.time_us.max(where=~kept.test).over(group_by="user")
     kept = kept.mutate(late=kept.test & (kept.time_us < known_until).fill_null(False), known_until=known_until)
     found = one(kept.aggregate(rows=kept.late.sum(), first=kept.order.min(where=kept.late)))
     kept = kept.mutate(time_us=ibis.ifelse(kept.late, kept.known_until, kept.time_us)).drop("late", "known_until")
     if not found["rows"]:
         return kept, []
-    why = "what is asked for comes after what is known"
+    why = "what is to be predicted comes after what is known"
     done = "taken as of the user's last known event"
     return kept, [Finding("test event before known ones", found["rows"], done, why, source.where(found["first"]))]

@@ -96,7 +96,7 @@ def only_in_test(source: Source, staged: ibis.Table) -> list[Finding]:
         return []
     kept = staged.filter(staged.why == KEPT)
     findings = []
-    for column, why in (("user", "popularity answers them"), ("item", "only its text and category can lead to it")):
+    for column, why in (("user", "popularity serves them"), ("item", "only its text and category can lead to it")):
         each = kept.group_by(column).agg(known=(~kept.test).sum(), first=kept.order.min())
         alone = each.filter(each.known == 0)
         found = one(alone.aggregate(rows=alone.count(), first=alone["first"].min()))

@@ -93,7 +93,7 @@ def open_events(
         named: what to read.
         mapping: our name of a column -> the files'.
         folder: takes what must be converted.
-        test: more events, with the same columns, that are to be asked for.
+        test: more events, with the same columns, which are the test.
         needs_time: refuse files without a column of times.
 
     Raises:
@@ -173,13 +173,13 @@ def _open(
     files, passed_over = find_files(named)
     known = len(files)
     if test is not None:
-        asked, others = find_files(test)
-        both = {path.resolve() for path in files} & {path.resolve() for path in asked}
+        of_test, others = find_files(test)
+        both = {path.resolve() for path in files} & {path.resolve() for path in of_test}
         if both:
-            raise InputError(f"{test}: {min(both)} is among {named} too; what is asked for must not be known")
-        if is_csv(asked[0]) is not is_csv(files[0]):
+            raise InputError(f"{test}: {min(both)} is among {named} too; what is to be predicted must not be known")
+        if is_csv(of_test[0]) is not is_csv(files[0]):
             raise InputError(f"{test}: {named} is {'CSV' if is_csv(files[0]) else 'Parquet'}; write both alike")
-        files, passed_over = files + asked, passed_over + others
+        files, passed_over = files + of_test, passed_over + others
     schemas = [csv_schema(file) if is_csv(file) else _parquet_schema(file) for file in files]
     resolved = [resolve(columns, schema, mapping, str(file)) for file, schema in zip(files, schemas, strict=True)]
     names, there = resolved[0], tuple(schemas[0].names)

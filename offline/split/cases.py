@@ -22,50 +22,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cases:
-    """Questions with known answers, one per user.
+    """Evaluation cases, one per user.
 
     Attributes:
         users: [q] user numbers, increasing.
 
         ends: [q] index into the log after the last event the recommender may see.
 
-        asked_at_s: [q] the moment of the question, seconds since the epoch.
+        request_time_s: [q] the moment of the request, seconds since the epoch.
 
         relevant: [q] rows the user turned to afterwards; unique, never empty.
     """
 
     users: NDArray[np.int64]
     ends: NDArray[np.int64]
-    asked_at_s: NDArray[np.float64]
+    request_time_s: NDArray[np.float64]
     relevant: tuple[Rows, ...]
 
     def __len__(self) -> int:
-        """Number of questions."""
+        """Number of cases."""
         return len(self.users)
 
     def sample(self, size: int, seed: int) -> Cases:
-        """At most ``size`` of the questions, drawn without replacement."""
+        """At most ``size`` of the cases, drawn without replacement."""
         if size >= len(self):
             return self
         pick = np.sort(np.random.default_rng(seed).choice(len(self), size, replace=False))
-        return Cases(self.users[pick], self.ends[pick], self.asked_at_s[pick], tuple(self.relevant[i] for i in pick))
+        return Cases(
+            self.users[pick], self.ends[pick], self.request_time_s[pick], tuple(self.relevant[i] for i in pick)
+        )
 
 
 def window_cases(log: EventLog, cut: Cut, until: Cut, *, targets: frozenset[int], new_only: bool) -> Cases:
-    """Questions at ``cut``, answered by what came between it and a later cut.
+    """The cases at ``cut``; relevant is what came between it and a later cut.
 
     Args:
         log: every event, known or not.
 
         cut: where the known events end.
 
-        until: where the answers end.
+        until: where the relevant items end.
 
-        targets: codes of the event types that count as an answer.
+        targets: codes of the event types that make an item relevant.
 
         new_only: leave out items that the user had an event of a target type with before.
 
-    Users without any answer are no question.
+    Users without any relevant item make no case.
     """
     ends, stops = cut.ends(log), until.ends(log)
     is_target = np.isin(log.types, list(targets))
@@ -81,12 +83,12 @@ def window_cases(log: EventLog, cut: Cut, until: Cut, *, targets: frozenset[int]
             relevant.append(rows)
     index = np.array(users, np.int64)
     at_cut = isinstance(cut, TimeCut)
-    asked_at_s = np.full(len(index), cut.as_of_s(log)) if at_cut else log.times[ends[index]].astype(np.float64)
-    return Cases(index, ends[index], asked_at_s, tuple(relevant))
+    request_time_s = np.full(len(index), cut.as_of_s(log)) if at_cut else log.times[ends[index]].astype(np.float64)
+    return Cases(index, ends[index], request_time_s, tuple(relevant))
 
 
 def user_states(log: EventLog, cases: Cases, bundle: Bundle, types: Sequence[str]) -> list[UserState]:
-    """What the user store would know of each case's user at the moment of the question."""
+    """What the user store would know of each case's user at the moment of the request."""
     seen = frozenset(bundle.manifest.seen_types)
     ids = bundle.catalogue.ids
     return [

@@ -17,7 +17,7 @@ DAY_S = 86_400
 
 
 class Cut(Protocol):
-    """A line between what is known and what is asked."""
+    """A line between events that are known and later ones."""
 
     def known(self, events: ibis.Table) -> ibis.Table:
         """The part of ``BuildInputs.events`` before the line."""

@@ -1,4 +1,4 @@
-"""Which windows a build learns from, chooses on, is judged on, and is released at."""
+"""Where the windows are cut that a build learns from, chooses on and is evaluated on, and where it is released."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 MIN_WINDOWS = 8
 """A window is at most this part of the time the data covers, so that something is left to learn from."""
 TEST_PERCENT = 20
-"""Of everyone's events that are the test where a share is asked for."""
+"""Of everyone's events that are the test with ``SplitKind.SHARE``."""
 CHOICE_PERCENT = 15
-"""Of the others that are the validation, and as many the answers that the ranker learns from."""
+"""Of the others that are the validation, and as many again that the ranker learns from."""
 
 
 class SplitKind(StrEnum):
-    """How questions are made from events."""
+    """How events are divided into known and relevant ones."""
 
     TIME = "time"
     LAST_EVENT = "last-event"
@@ -36,13 +36,13 @@ TIMED_SPLITS = frozenset({SplitKind.TIME, SplitKind.LAST_EVENT})
 
 @dataclass(frozen=True)
 class Window:
-    """A cut and a later one; what lies between them are the answers."""
+    """A cut and a later one; what lies between them is relevant."""
 
     cut: Cut
     until: Cut
 
     def cases(self, log: EventLog, targets: frozenset[int], *, new_only: bool) -> Cases:
-        """The questions of this window."""
+        """The cases of this window."""
         return window_cases(log, self.cut, self.until, targets=targets, new_only=new_only)
 
 

@@ -11,7 +11,6 @@ import typer
 
 from terrace.cli.options import (
     Ablate,
-    Answers,
     Bundles,
     Checkpoints,
     EngineName,
@@ -19,6 +18,7 @@ from terrace.cli.options import (
     Items,
     Map,
     Report,
+    TargetTypes,
     Test,
     TrainMinutes,
     Weight,
@@ -54,7 +54,7 @@ def build(
     horizon_days: Horizon = 30.0,
     seed: Seed = 0,
     deep: Deep = True,
-    answers: Answers = [],  # noqa: B006 - typer copies it
+    target_types: TargetTypes = [],  # noqa: B006 - typer copies it
     test: Test = None,
     train_minutes: TrainMinutes = 30.0,
     checkpoints: Checkpoints = None,
@@ -121,7 +121,7 @@ def evaluate(
     horizon_days: Horizon = 30.0,
     seed: Seed = 0,
     deep: Deep = True,
-    answers: Answers = [],  # noqa: B006 - typer copies it
+    target_types: TargetTypes = [],  # noqa: B006 - typer copies it
     test: Test = None,
     train_minutes: TrainMinutes = 30.0,
     checkpoints: Checkpoints = None,
@@ -131,7 +131,7 @@ def evaluate(
 ) -> None:
     """Measure what every rung and generator is worth on these events, without publishing anything.
 
-    Lists come out of the pipeline that serves. Items that the user had before are neither asked for nor answered, except
+    Lists come out of the pipeline that serves. Items that the user had before are neither relevant nor recommended, except
     where the figures say `repeats`.
 
     Example: `terrace evaluate --events ratings.csv --split last-event --report ratings.html`

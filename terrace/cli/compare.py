@@ -27,7 +27,7 @@ def compare(
 ) -> None:
     """Compare two measured bundles: figures, generators, parameters and data.
 
-    Where both answered the same questions, differences are taken user by user; else between the two means. It says which.
+    Where both answered the same cases, differences are taken user by user; else between the two means. It says which.
 
     Example: `terrace compare 20250530T020000Z 20250531T020000Z --report changes.html`
     """

@@ -109,7 +109,7 @@ def demo(
         address = stack.enter_context(server(bundle, embedded.url))
         client = stack.enter_context(connected(address))
         healthy(client, who, titles)
-        chapter("3  Break things", "The same question again, while something is wrong.")
+        chapter("3  Break things", "The same case again, while something is wrong.")
         with server(broken_model(bundle, folder), embedded.url) as broken, connected(broken) as other:
             tell(
                 "A model that answers NaN: the rung below answers, in time",

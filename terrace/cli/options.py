@@ -26,15 +26,16 @@ Map: TypeAlias = Annotated[
 Weight: TypeAlias = Annotated[
     list[str], typer.Option(help="EVENT_TYPE=WEIGHT, such as purchase=5 or dismiss=-1; may be given several times.")
 ]
-Answers: TypeAlias = Annotated[
+TargetTypes: TypeAlias = Annotated[
     list[str],
     typer.Option(
-        help="EVENT_TYPE that counts as an answer; may be given several times. Default: types that hide the item afterwards."
+        "--target",
+        help="EVENT_TYPE that makes an item relevant; may be given several times. Default: types that hide the item afterwards.",
     ),
 ]
 Test: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Events that are asked for, with the same columns, for --split given: a file, folder or glob."),
+    typer.Option(help="Events of the test, with the same columns, for --split given: a file, folder or glob."),
 ]
 TrainMinutes: TypeAlias = Annotated[
     float, typer.Option(help="About how long the deep model may train, minutes.", min=0.1)

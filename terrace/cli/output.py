@@ -107,13 +107,13 @@ def _caption(answer: Answer, elapsed_ms: float) -> str:
 
 
 def figures_table(metrics: Mapping[str, Any]) -> list[Table]:
-    """What ``offline.evaluate.evaluation.judge`` measured, for people: the figures of the longest lists; the report has the others."""
+    """What ``offline.evaluate.evaluation.evaluate`` measured, for people: the figures of the longest lists; the report has the others."""
     k = max(int(name.partition("@")[2]) for name in next(iter(metrics["rungs"].values())) if "@" in name)
     names = [f"ndcg@{k}", f"recall@{k}", f"hit_rate@{k}"]
     split = metrics["split"]
     horizon = "" if split["horizon_days"] is None else f", {split['horizon_days']:.0f} days after the cut"
     rungs = Table(
-        title=f"What each rung is worth: mean and 95 % interval over {split['questions']:,} users{horizon}, items new to them",
+        title=f"What each rung is worth: mean and 95 % interval over {split['cases']:,} users{horizon}, items new to them",
         title_justify="left",
         box=SIMPLE_HEAD,
     )

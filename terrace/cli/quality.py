@@ -102,7 +102,7 @@ def source_of(protocol: Protocol, folder: Path) -> Source:
         str(folder / protocol.items) if protocol.items else None,
         split=protocol.split,
         horizon_days=protocol.horizon_days,
-        answers=protocol.answers,
+        target_types=protocol.target_types,
         test=str(folder / protocol.test) if protocol.test else None,
     )
 

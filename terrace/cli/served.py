@@ -31,7 +31,7 @@ _HOUR_S = 3600.0
 
 
 class InProcess:
-    """A bundle behind the real pipeline, driven without gRPC and store (``offline.evaluate.recommend.Served``)."""
+    """A bundle behind the real pipeline, driven without gRPC and store (``offline.evaluate.recommended_lists.ServedBundle``)."""
 
     def __init__(self, folder: Path) -> None:
         """Open the bundle in ``folder``."""

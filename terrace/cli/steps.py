@@ -41,7 +41,7 @@ class Source:
     horizon_days: float = 30.0
     seed: int = 0
     deep: bool = True
-    answers: Sequence[str] = ()
+    target_types: Sequence[str] = ()
     test: str | None = None
     train_minutes: float = 30.0
     checkpoints: Path | None = None
@@ -71,7 +71,7 @@ def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Build
     ):
         report_to.print(render(data.report))
         with bars() as told:
-            world = World.read(data, backend, Path(scratch), source.answers)
+            world = World.read(data, backend, Path(scratch), source.target_types)
             made = Builder(
                 world,
                 split,
@@ -87,8 +87,8 @@ def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Build
 
 
 def measure(made: Builder, told: Progress) -> Measured:
-    """Fit at the last window's cut, and ask the serving code that window's questions; no figures where there are none."""
-    from offline.evaluate.evaluation import judge
+    """Fit at the last window's cut, and ask the serving code that window's cases; no figures where there are none."""
+    from offline.evaluate.evaluation import evaluate
     from offline.evaluate.per_user import PerUser
     from offline.publish.compare import Measured
     from terrace.cli.served import InProcess
@@ -103,7 +103,7 @@ def measure(made: Builder, told: Progress) -> Measured:
         kept.append(PerUser.of(cases, data.user_ids, data.catalogue.ids, values))
 
     with InProcess(folder) as served:
-        figures = judge(made, served, keep=keep, progress=told)
+        figures = evaluate(made, served, keep=keep, progress=told)
     if not figures:
         errors.print("warning: nobody turned to anything new in the last window, so there is nothing to measure")
     measured = replace(manifest, metrics=figures, rungs=tuple(figures.get("order", ())))

@@ -9,7 +9,8 @@ import numpy as np
 from candidate_gen.ann import Ann
 from candidate_gen.buy_again import BuyAgain
 from candidate_gen.content import Content
-from candidate_gen.cooccurrence import BASKETS, CoOccurrence
+from candidate_gen.cooccurrence import CoOccurrence
+from candidate_gen.cooccurrence_params import BASKETS
 from candidate_gen.popularity import Popularity
 from candidate_gen.random_walk import RandomWalk
 from core.types import CandidateGenerator, Candidates, Query

@@ -10,8 +10,9 @@ import ibis
 import numpy as np
 import pytest
 
-from candidate_gen import transitions
-from candidate_gen.cooccurrence import BASKETS, SEQUENCES, CoOccurrence, Params
+from candidate_gen import cooccurrence_counts
+from candidate_gen.cooccurrence import CoOccurrence
+from candidate_gen.cooccurrence_params import BASKETS, SEQUENCES, Params
 from core.catalogue import Filters
 from tests.contracts.generator_world import (
     AS_OF_S,
@@ -136,7 +137,7 @@ def test_the_table_is_what_loops_over_users_and_baskets_count(setting: str) -> N
 def test_parts_make_the_same_table_as_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """Part sizes are a matter of memory, not of the result: equal to the last bit."""
     whole = CoOccurrence.build(make_inputs(), **SETTINGS["all at once"]).table
-    monkeypatch.setattr(transitions, "_PAIRS_PER_PART", 1500)
+    monkeypatch.setattr(cooccurrence_counts, "_PAIRS_PER_PART", 1500)
     parts = CoOccurrence.build(make_inputs(), **SETTINGS["all at once"]).table
     for name in ("ptr", "rows", "scores"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
@@ -193,8 +194,8 @@ def test_a_huge_user_and_a_huge_session_make_a_bounded_number_of_pairs() -> None
         (Params(window=10, first_only=False), events * 10),
         (Params(**(BASKETS | {"max_basket": 100, "first_only": False})), 100 * 100),
     ):
-        entries = transitions._entries(table, params, AS_OF_S)
-        pairs = transitions._pairs(entries, params, parts=1, part=0).count().to_pyarrow().as_py()
+        entries = cooccurrence_counts._entries(table, params, AS_OF_S)
+        pairs = cooccurrence_counts._pairs(entries, params, parts=1, part=0).count().to_pyarrow().as_py()
         assert most * 0.9 < pairs <= most
 
 

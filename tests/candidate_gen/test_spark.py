@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from candidate_gen.buy_again import BuyAgain
-from candidate_gen.cooccurrence import BASKETS, SEQUENCES, CoOccurrence
+from candidate_gen.cooccurrence import CoOccurrence
+from candidate_gen.cooccurrence_params import BASKETS, SEQUENCES
 from candidate_gen.popularity import Popularity
 from candidate_gen.random_walk import RandomWalk
 from tests.contracts.generator_world import ITEMS, make_catalogue, make_inputs, make_query

@@ -11,7 +11,7 @@ import pytest
 from core.catalogue import Catalogue
 from core.events import item_hash, item_hashes
 from core.manifest import Manifest
-from core.query import MAX_HISTORY, Once, Request, build_query
+from core.query import MAX_HISTORY, LazyVector, Request, build_query
 from core.types import UserEvent, UserState
 
 N = 300
@@ -105,6 +105,6 @@ def test_once_calls_once() -> None:
         calls.append(1)
         return np.ones(2, np.float32)
 
-    once = Once(vector)
+    once = LazyVector(vector)
     assert once() is once()
     assert calls == [1]

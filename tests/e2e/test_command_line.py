@@ -51,7 +51,7 @@ def test_a_build_measures_every_rung_and_generator(built: tuple[Path, dict[str, 
         assert rung["ndcg@20"]["low"] <= rung["ndcg@20"]["mean"] <= rung["ndcg@20"]["high"]
     assert set(figures["differences"]) == {"CF - POPULARITY", "DEEP - CF"}
     assert {"co_occurrence", "ann", "content", "buy_again", "popularity", "union"} <= set(figures["generators"])
-    assert figures["split"]["questions"] > 20
+    assert figures["split"]["cases"] > 20
 
 
 def test_the_bundle_shows_what_is_in_it(built: tuple[Path, dict[str, Any]]) -> None:

@@ -53,7 +53,7 @@ def test_a_bundle_carries_its_report_and_its_figures_per_user_under_seal(first: 
     assert page.startswith("<!DOCTYPE html>")
     assert first.name in page
     kept = PerUser.load(first / "per_user.npz")
-    assert len(kept) == manifest.metrics["split"]["questions"]
+    assert len(kept) == manifest.metrics["split"]["cases"]
     mean = manifest.metrics["rungs"]["CF"]["ndcg@20"]["mean"]
     assert kept.values["CF"]["ndcg@20"].mean() == pytest.approx(mean, rel=1e-5)
     assert manifest.gate["passed"]

@@ -11,7 +11,8 @@ from core.types import Tier
 from loadtests import load
 from loadtests.history import CRITICALITIES, Run
 from loadtests.place import Place
-from loadtests.plan import MIXED, Phase, Scenario
+from loadtests.plan import MIXED, Phase
+from loadtests.scenarios import Scenario
 from loadtests.targets import at_least, in_time, judge, tier_share
 from terrace.v1 import recommendation_pb2 as pb
 

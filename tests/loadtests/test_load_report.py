@@ -11,7 +11,8 @@ import pytest
 from core.types import Tier
 from loadtests import load_report, targets
 from loadtests.load_report.series import of_run, outcomes
-from loadtests.plan import MIXED, Scenario, Span
+from loadtests.plan import MIXED, Span
+from loadtests.scenarios import Scenario
 from loadtests.targets import at_least, at_most
 from tests.loadtests.made_up import LATE, calls, overload, run
 

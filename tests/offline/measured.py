@@ -39,7 +39,7 @@ def figures(*means: float, questions: int = 400, half: float = 0.01, **more: Any
         "co_occurrence": {"recall@50": 0.2, "recall@500": 0.4, "ndcg@20": 0.05, "adds": 0.2, "limit": 200},
         "union": {"recall": 0.6, "recall@50": 0.25, "recall@500": 0.6, "rows": 480.0},
     }
-    split = {"kind": "time", "horizon_days": 30.0, "new_only": True, "questions": questions}
+    split = {"kind": "time", "horizon_days": 30.0, "new_only": True, "cases": questions}
     base = {"split": split, "rungs": rungs, "differences": differences, "generators": generators, "order": list(names)}
     return {**base, **more}
 
@@ -60,7 +60,7 @@ def measured(found: dict[str, Any], version: str = "new", per_user: PerUser | No
     return Measured(Manifest(**{**manifest.__dict__, "metrics": found, **more}), per_user)
 
 
-def answered(values: list[float], users: list[int] | None = None, answers: int = 7) -> PerUser:
+def per_user_of(values: list[float], users: list[int] | None = None, relevant: int = 7) -> PerUser:
     """NDCG of DEEP for these users."""
     who = np.array(users if users is not None else range(len(values)), np.uint64)
-    return PerUser(who, who + np.uint64(answers), {"DEEP": {"ndcg@20": np.array(values, np.float32)}})
+    return PerUser(who, who + np.uint64(relevant), {"DEEP": {"ndcg@20": np.array(values, np.float32)}})

@@ -28,7 +28,7 @@ def ensemble() -> Ensemble:
     """Two rankers with random weights."""
     torch.manual_seed(4)
     made = Ensemble([Ranker(len(FEATURES.names), (16, 8)) for _ in range(2)], len(FEATURES.names)).eval()
-    made.shares[3] = 0.5
+    made.input_weights[3] = 0.5
     made.context[FEATURES.names.index("history_length")] = -0.2
     made.slope.fill_(0.3)
     made.offset.fill_(-1.0)

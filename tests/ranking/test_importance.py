@@ -18,7 +18,7 @@ def test_the_inputs_that_decide_come_first() -> None:
     assert found[0].name == "trend_true"
     assert found[0].low > 0
     assert found[1].name in {"tower_dot", "tower_cosine"}
-    assert [worth.lost for worth in found] == sorted((worth.lost for worth in found), reverse=True)
+    assert [worth.drop for worth in found] == sorted((worth.drop for worth in found), reverse=True)
 
 
 def test_leaving_out_a_group_trains_without_exactly_its_columns() -> None:
@@ -35,4 +35,4 @@ def test_leaving_out_a_group_trains_without_exactly_its_columns() -> None:
     assert sorted(asked) == sorted(groups(NAMES).values())
     worth = {one.name: one for one in found}
     assert worth["trend"].low > 0
-    assert worth["trend"].lost > worth["item"].lost
+    assert worth["trend"].drop > worth["item"].drop

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ranking.tower import TowerResult
 
 WIDTH = 16
-REACH = SETTINGS.reach
+REACH = SETTINGS.context_length
 Loaded = tuple[OnnxUserEncoder, OnnxScorer, "Vector"]
 
 

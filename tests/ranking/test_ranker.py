@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from ranking.calibrate import Calibration, calibrate
-from ranking.networks import Ensemble, Ranker, interactions
-from ranking.ranker import RankerSettings, predict, train_ranker
+from ranking.networks import Ensemble, Ranker, interactions, predict
+from ranking.ranker import RankerSettings, train_ranker
 from ranking.ranking_data import RankingData
 
 if TYPE_CHECKING:
     from core.types import Scores
 
-SETTINGS = RankerSettings(hidden=(16, 8), questions=8, negatives=20, rate=5e-3, dropout=0.0)
+SETTINGS = RankerSettings(hidden=(16, 8), batch=8, negatives=20, rate=5e-3, dropout=0.0)
 
 
 def data(seed: int, questions: int = 60, rows: int = 30) -> RankingData:
@@ -60,16 +60,16 @@ def test_the_best_epoch_is_kept() -> None:
 def test_the_prior_is_mixed_in_as_far_as_it_helps() -> None:
     """No mixture is worse than the rankers alone; an answer-like feature is worth what may be mixed in."""
     part, valid = data(0), data(1)
-    useless = train_ranker([part], valid, settings=SETTINGS, max_epochs=8, anchors=(0,))
+    useless = train_ranker([part], valid, settings=SETTINGS, max_epochs=8, extra_scores=(0,))
     told = replace(valid, features=np.column_stack([30 * valid.labels, valid.features[:, 1:]]).astype(np.float32))
-    useful = train_ranker([part], told, settings=SETTINGS, max_epochs=1, anchors=(0,), without=(0,))
+    useful = train_ranker([part], told, settings=SETTINGS, max_epochs=1, extra_scores=(0,), without=(0,))
     assert useless.mixed >= max(useless.metric[0])
-    assert float(useful.ensemble.shares[0]) > 0
+    assert float(useful.ensemble.input_weights[0]) > 0
     assert useful.mixed > max(useful.metric[0])
 
 
 def scores(network: Ensemble, part: RankingData, rows: slice) -> Scores:
-    """What the exported graph answers to the rows of the first question."""
+    """What the exported graph answers to the rows of the first case."""
     with torch.no_grad():
         found: Scores = network(
             torch.from_numpy(part.user_vectors[0]),
@@ -88,7 +88,7 @@ FIRST = slice(0, 30)
 
 def test_where_nothing_can_tell_the_first_anchor_counts_like_the_rankers() -> None:
     part = data(0)
-    result = train_ranker([part], None, settings=SETTINGS, max_epochs=1, anchors=(2, 1))
+    result = train_ranker([part], None, settings=SETTINGS, max_epochs=1, extra_scores=(2, 1))
     (ranker,) = result.ensemble.rankers
     assert isinstance(ranker, Ranker)
     expected = sigmoid(predict(ranker, part.inputs()[FIRST]) + part.features[FIRST, 2])
@@ -128,9 +128,9 @@ def test_scores_are_probabilities_that_happened() -> None:
     np.testing.assert_array_equal(np.argsort(one), np.argsort(predict(network, valid.inputs()[FIRST])))
 
 
-def test_with_few_validation_questions_epochs_are_fixed_and_it_is_said() -> None:
+def test_with_few_validation_cases_epochs_are_fixed_with_a_note() -> None:
     result = train_ranker([data(0, questions=5)], data(1, questions=3), settings=SETTINGS)
-    assert "3 validation questions" in result.note
+    assert "3 validation cases" in result.note
     assert result.best_epochs == [len(result.metric[0])]
 
 
@@ -150,24 +150,24 @@ def test_scores_do_not_change_when_the_vector_space_is_turned() -> None:
     assert torch.allclose(one, other, atol=1e-9)
 
 
-def test_pools_without_an_answer_teach_nothing() -> None:
+def test_pools_without_a_relevant_item_teach_nothing() -> None:
     part = data(0)
     with pytest.raises(ValueError, match="nothing to learn from"):
         train_ranker([replace(part, labels=np.zeros_like(part.labels))], None, settings=SETTINGS)
 
 
-def test_answers_outside_the_pool_count_as_missed() -> None:
+def test_relevant_items_outside_the_pool_count_as_missed() -> None:
     part = data(0, questions=1, rows=3)
     perfect = replace(part, labels=np.array([1, 0, 0], np.float32), relevant=np.array([2]))
     ideal = 1 + 1 / np.log2(3)
     assert perfect.ndcg(np.array([3, 2, 1], np.float32)) == pytest.approx(1 / ideal)
 
 
-@pytest.mark.parametrize("anchors", [(), (0,), (0, 2)])
+@pytest.mark.parametrize("extra_scores", [(), (0,), (0, 2)])
 def test_the_calibration_is_fitted_on_the_order_that_is_served(
-    anchors: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    extra_scores: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the search for shares added up is what the network computes, to the last bit."""
+    """What the search for the mix added up is what the network computes, to the last bit."""
     fitted_on: list[Scores] = []
 
     def watch(ensemble: Ensemble, order: Scores, *rest: Any) -> Calibration:
@@ -176,6 +176,6 @@ def test_the_calibration_is_fitted_on_the_order_that_is_served(
 
     monkeypatch.setattr("ranking.ranker.calibrate", watch)
     valid = data(1)
-    result = train_ranker([data(0)], valid, settings=SETTINGS, max_epochs=4, anchors=anchors)
+    result = train_ranker([data(0)], valid, settings=SETTINGS, max_epochs=4, extra_scores=extra_scores)
     np.testing.assert_array_equal(predict(result.ensemble, valid.inputs()), fitted_on[0])
     assert fitted_on[0].dtype == np.float32

@@ -16,7 +16,7 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(adjusted: bool) -> N
     draw = torch.Generator().manual_seed(5)
     users = torch.randn(PLACES, WIDTH, generator=draw, requires_grad=True)
     items = torch.randn(ITEMS, WIDTH, generator=draw, requires_grad=True)
-    answers = torch.randint(0, ITEMS, (PLACES, ANSWERS), generator=draw)
+    targets = torch.randint(0, ITEMS, (PLACES, ANSWERS), generator=draw)
     weight = torch.rand(PLACES, generator=draw)
     offset = torch.randn(PLACES, ITEMS, generator=draw)
 
@@ -24,11 +24,11 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(adjusted: bool) -> N
         logits += offset[part]
 
     logits = users @ items.T + (offset if adjusted else 0)
-    each = torch.logsumexp(logits, dim=1) - logits.gather(1, answers).mean(dim=1)
+    each = torch.logsumexp(logits, dim=1) - logits.gather(1, targets).mean(dim=1)
     expected = (each * weight).mean()
     by_user, by_item = torch.autograd.grad(expected * 2, (users, items))
 
-    found = catalogue_softmax(users, items, answers, weight, adjust if adjusted else None, half=False)
+    found = catalogue_softmax(users, items, targets, weight, adjust if adjusted else None, half=False)
     torch.testing.assert_close(found, expected)
     for gradient, wanted in zip(torch.autograd.grad(found * 2, (users, items)), (by_user, by_item), strict=True):
         torch.testing.assert_close(gradient, wanted)
@@ -38,7 +38,7 @@ def test_half_precision_is_near() -> None:
     draw = torch.Generator().manual_seed(6)
     users = torch.randn(PLACES, WIDTH, generator=draw, requires_grad=True)
     items = torch.randn(ITEMS, WIDTH, generator=draw, requires_grad=True)
-    answers = torch.randint(0, ITEMS, (PLACES, 1), generator=draw)
-    found = catalogue_softmax(users, items, answers, torch.ones(PLACES), None, half=True)
-    expected = functional.cross_entropy(users @ items.T, answers[:, 0])
+    targets = torch.randint(0, ITEMS, (PLACES, 1), generator=draw)
+    found = catalogue_softmax(users, items, targets, torch.ones(PLACES), None, half=True)
+    expected = functional.cross_entropy(users @ items.T, targets[:, 0])
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0)

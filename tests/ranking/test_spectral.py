@@ -16,7 +16,7 @@ from ranking.networks import ServedTower
 from ranking.onnx_scorer import OnnxUserEncoder
 from ranking.sequences import Sequences
 from ranking.spectral import ITEM_POWER, SetTower, fit_spectral
-from ranking.tower_settings import TowerQuestions
+from ranking.tower_settings import TowerCases
 from tests.ranking.world import query
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ def dense_spectrum(sequences: Sequences, width: int) -> Vector:
 def test_products_of_item_vectors_are_the_low_pass_filter(width: int) -> None:
     """Up to one factor for all; a user who has an item twice has it once."""
     sequences = sets()
-    vectors = fit_spectral(sequences, N_ITEMS, 1, width=width, reach=50).item_vectors
+    vectors = fit_spectral(sequences, N_ITEMS, 1, width=width, context_length=50).item_vectors
     found, expected = vectors @ vectors.T, dense_spectrum(sequences, width)
     np.testing.assert_allclose(found / np.trace(found), expected / np.trace(expected), atol=1e-5)
 
 
 def test_a_width_beyond_what_there_is_adds_nothing() -> None:
     """Directions that hold nothing stay zero, like the vectors of items that nobody had."""
-    vectors = fit_spectral(sets(), N_ITEMS, 1, width=40, reach=50).item_vectors
+    vectors = fit_spectral(sets(), N_ITEMS, 1, width=40, context_length=50).item_vectors
     assert vectors.shape == (N_ITEMS, 40)
     assert vectors.dtype == np.float32
     assert not vectors[12:].any()
@@ -68,7 +68,7 @@ def test_a_width_beyond_what_there_is_adds_nothing() -> None:
 
 
 def test_two_fits_are_the_same() -> None:
-    first, second = (fit_spectral(sets(), N_ITEMS, 1, width=5, reach=50).item_vectors for _ in range(2))
+    first, second = (fit_spectral(sets(), N_ITEMS, 1, width=5, context_length=50).item_vectors for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -82,18 +82,18 @@ def test_validation_chooses_the_width() -> None:
     sequences = Sequences(ptr, items.astype(np.int32), ones, ones.astype(np.float32), 0 * ptr[:-1].repeat(4))
     likes = [np.arange(taste, dtype=np.int32) + taste * (u % 2) for u in range(n_users)]
     relevant = [np.setdiff1d(likes[u], items[4 * u : 4 * u + 4]) for u in range(n_users)]
-    valid = TowerQuestions(sequences, np.arange(n_users), ptr[1:], relevant)
-    result = fit_spectral(sequences, 2 * taste, 1, width=64, reach=50, valid=valid)
+    valid = TowerCases(sequences, np.arange(n_users), ptr[1:], relevant)
+    result = fit_spectral(sequences, 2 * taste, 1, width=64, context_length=50, valid=valid)
     assert result.settings.width == result.item_vectors.shape[1] == 16
     (ndcg,) = result.metric
     assert 0.5 < ndcg <= 1
 
 
-def test_nothing_to_learn_from_is_said() -> None:
+def test_nothing_to_learn_from_is_an_error() -> None:
     none = np.empty(0, np.int64)
     empty = Sequences(np.zeros(3, np.int64), none.astype(np.int32), none.astype(np.int8), none.astype(np.float32), none)
     with pytest.raises(ValueError, match="no events to learn from"):
-        fit_spectral(empty, N_ITEMS, 1, width=4, reach=50)
+        fit_spectral(empty, N_ITEMS, 1, width=4, context_length=50)
 
 
 @settings(deadline=None)
@@ -103,7 +103,7 @@ def test_nothing_to_learn_from_is_said() -> None:
 def test_the_order_of_a_history_means_nothing(orders: tuple[list[int], list[int]]) -> None:
     """Any order and any ages give one user vector: the sum over the root of the length."""
     vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32))
-    served = ServedTower(SetTower(1, reach=50))
+    served = ServedTower(SetTower(1, context_length=50))
     expected = vectors[orders[0]].sum(dim=0) / len(orders[0]) ** 0.5
     for history in orders:
         ages = torch.tensor(history, dtype=torch.float32)
@@ -113,9 +113,9 @@ def test_the_order_of_a_history_means_nothing(orders: tuple[list[int], list[int]
 
 
 def test_what_is_exported_is_what_was_fitted(tmp_path: Path) -> None:
-    """The serving encoder gives the tower's vector; events beyond its reach and unknown types are as agreed."""
+    """The serving encoder gives the tower's vector; events beyond its context length and unknown types are as agreed."""
     sequences = sets()
-    result = fit_spectral(sequences, N_ITEMS, 1, width=4, reach=5)
+    result = fit_spectral(sequences, N_ITEMS, 1, width=4, context_length=5)
     export_tower(tmp_path / "tower.onnx", result.tower, result.item_vectors)
     encoder = OnnxUserEncoder(tmp_path / "tower.onnx", result.item_vectors)
     asked = replace(query([3, 1, 4, 1, 5, 9, 2]), history_type=np.array([1, 1, 0, 1, 99, 1, 1], np.int8))

@@ -16,7 +16,7 @@ from ranking.sequences import Sequences
 from ranking.tower import TowerResult, train_tower
 from ranking.tower_examples import TrendGrid, Windows
 from ranking.tower_run import TowerRun
-from ranking.tower_settings import TowerQuestions, TowerSettings
+from ranking.tower_settings import TowerCases, TowerSettings
 from tests.ranking import world
 from tests.ranking.conftest import SETTINGS
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def questions(seed: int) -> TowerQuestions:
+def questions(seed: int) -> TowerCases:
     """What comes after all but the last event of other users of the same world."""
     sequences = world.sequences(seed=seed)
     ends = sequences.ptr[1:] - 1
-    return TowerQuestions(sequences, np.arange(len(ends)), ends, [sequences.items[e : e + 1] for e in ends])
+    return TowerCases(sequences, np.arange(len(ends)), ends, [sequences.items[e : e + 1] for e in ends])
 
 
-def ndcg(result: TowerResult, asked: TowerQuestions) -> float:
+def ndcg(result: TowerResult, asked: TowerCases) -> float:
     run = TowerRun(
         asked.sequences, world.ITEMS, 2, settings=result.settings, device=torch.device("cpu"), seed=0,
     )  # fmt: skip
@@ -150,7 +150,7 @@ def some_sequences(draw: st.DrawFn) -> Sequences:
     horizon=st.sampled_from([None, 1.0, 6.0]),
     new_only=st.booleans(),
 )
-def test_places_and_answers_are_those_of_the_definition(
+def test_places_and_targets_are_those_of_the_definition(
     sequences: Sequences, stride: int, horizon: float | None, new_only: bool
 ) -> None:
     """The last event of each step is asked once; answers are what the user turned to within the horizon."""

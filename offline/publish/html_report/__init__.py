@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from offline.publish.compare import main_metric, top_rung
-from offline.publish.html_report import inside, sections
-from offline.publish.html_report.beside import plain_methods
+from offline.publish.html_report import bundle_sections, rung_sections
+from offline.publish.html_report.baseline_section import plain_methods
 from offline.publish.html_report.parts import count, measure, nice, percent, plain
 from offline.publish.html_report.svg import mark, tag
 
@@ -83,24 +83,24 @@ def _sections(
     found = []
     if figures:
         found = [
-            sections.rungs(figures),
-            sections.deadlines(figures),
-            inside.generators(figures),
-            sections.segments(figures),
-            sections.repeats(figures),
-            sections.cold(figures),
-            inside.model(manifest, main_metric(figures)),
+            rung_sections.rungs(figures),
+            rung_sections.deadlines(figures),
+            bundle_sections.generators(figures),
+            rung_sections.segments(figures),
+            rung_sections.repeats(figures),
+            rung_sections.cold(figures),
+            bundle_sections.model(manifest, main_metric(figures)),
         ]
     if beside is not None:
         found.insert(0, plain_methods(figures, beside))
-    changed = inside.change(change)
+    changed = bundle_sections.change(change)
     found = [changed, *found] if about_change else [*found, changed]
-    return [*found, inside.data(manifest), inside.parameters(manifest)]
+    return [*found, bundle_sections.data(manifest), bundle_sections.parameters(manifest)]
 
 
 def _about(figures: Mapping[str, Any]) -> str:
     if not figures:
-        return "Nothing was measured: there were no questions in the last window, or the build was told not to."
+        return "Nothing was measured: there were no cases in the last window, or the build was told not to."
     split = figures["split"]
     windows = {
         "time": "everything in the {days:.3g} days before the end of the data",
@@ -111,7 +111,7 @@ def _about(figures: Mapping[str, Any]) -> str:
     window = windows.get(split.get("kind"), "the last window").format(days=split.get("horizon_days") or 0)
     kind = "items new to them" if split.get("new_only", True) else "items, had before or not"
     return (
-        f"Measured on {window}: {count(split['questions'])} people, {kind}. The bundle that was measured knew nothing of that window; "
+        f"Measured on {window}: {count(split['cases'])} people, {kind}. The bundle that was measured knew nothing of that window; "
         "every list came out of the code that serves."
     )
 
@@ -123,7 +123,7 @@ def _verdict(manifest: Manifest) -> dict[str, Any]:
     found: dict[str, Any] = {
         "state": "open",
         "headline": "Not judged",
-        "said": "The gate was off.",
+        "text": "The gate was off.",
         "mend": "",
         "checks": [{**entry, "word": words[entry["passed"]]} for entry in gate.get("checks", ())],
     }
@@ -132,10 +132,10 @@ def _verdict(manifest: Manifest) -> dict[str, Any]:
     if failed:
         name, done = failed[0]["name"], "Published with a mark" if gate.get("action") == "mark" else "Refused"
         headline = f"{done}: not {name}"
-        return found | {"state": "failed", "headline": headline, "said": failed[0]["said"], "mend": failed[0]["mend"]}
+        return found | {"state": "failed", "headline": headline, "text": failed[0]["said"], "mend": failed[0]["mend"]}
     if passed:
-        return found | {"state": "passed", "headline": "Passed", "said": f"{'; '.join(e['name'] for e in passed)}."}
-    return found | ({"said": " ".join(entry["said"] for entry in found["checks"])} if gate else {})
+        return found | {"state": "passed", "headline": "Passed", "text": f"{'; '.join(e['name'] for e in passed)}."}
+    return found | ({"text": " ".join(entry["said"] for entry in found["checks"])} if gate else {})
 
 
 def _tiles(figures: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -154,17 +154,17 @@ def _tiles(figures: Mapping[str, Any]) -> list[dict[str, str]]:
     tiles = [
         {
             "value": f"{best[hit]['mean']:.0%}",
-            "said": f"of people find something they then turn to among {k} items",
+            "text": f"of people find something they then turn to among {k} items",
             "beside": f"{base[hit]['mean']:.0%} with popularity alone",
         },
         {
             "value": plain(best[metric]["mean"], 3),
-            "said": f"quality of the order, {measure(metric)} of {top}",
+            "text": f"quality of the order, {measure(metric)} of {top}",
             "beside": ", ".join(gains),
         },
         {
             "value": percent(best.get("coverage")),
-            "said": "of the catalogue is shown to somebody",
+            "text": "of the catalogue is shown to somebody",
             "beside": f"{percent(base.get('coverage'))} with popularity alone",
         },
     ]
@@ -172,7 +172,7 @@ def _tiles(figures: Mapping[str, Any]) -> list[dict[str, str]]:
         tiles.append(
             {
                 "value": f"{union['recall']:.0%}",
-                "said": "of what people turn to is among the candidates",
+                "text": "of what people turn to is among the candidates",
                 "beside": f"{count(union['rows'])} candidates on average",
             }
         )

@@ -45,7 +45,7 @@ class Row:
 
     label: str
     marks: tuple[Mark, ...]
-    said: str = ""
+    text: str = ""
     note: str = ""
 
 
@@ -75,7 +75,7 @@ def intervals(
     """
     longest = max((max(_wide(row.label), 0.85 * _wide(row.note)) for row in rows), default=0.0)
     left = left or min(max(longest + 14, 60.0), 190.0)
-    right = right if any(row.said for row in rows) else 14.0
+    right = right if any(row.text for row in rows) else 14.0
     ends = [v for row in rows for m in row.marks for v in (m.mean, m.low, m.high) if v is not None]
     shown = ticks(min([*ends, *([0.0] if zero else [])]), max([*ends, *([0.0] if zero else [])]), 4)
     x = Scale(shown[0], shown[-1], left, WIDTH - right)
@@ -93,8 +93,8 @@ def intervals(
         for i, m in enumerate(row.marks):
             at = middle + 13.0 * (i - (len(row.marks) - 1) / 2)
             parts.append(_whisker(x, at, m))
-        if row.said:
-            parts.append(text(WIDTH - right + 8, middle + 4, row.said, "value"))
+        if row.text:
+            parts.append(text(WIDTH - right + 8, middle + 4, row.text, "value"))
         y += height
     return picture(WIDTH, bottom + 44, title, parts)
 
@@ -193,8 +193,8 @@ def by_deadline(
             (left + edge) / 2, bottom + 40, "deadline of the request, milliseconds (logarithmic)", "axis-name", "middle"
         )
     )
-    said = f"{metric} and share of answers by rung, by deadline in milliseconds"
-    return picture(width, bottom + 50, said, parts, "small-only" if small else "wide-only")
+    title = f"{metric} and share of answers by rung, by deadline in milliseconds"
+    return picture(width, bottom + 50, title, parts, "small-only" if small else "wide-only")
 
 
 def _ticks_that_fit(values: Sequence[float], x: Scale, bottom: float) -> list[Markup]:

@@ -42,14 +42,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One chapter of the page.
+    """One section of the page.
 
     Attributes:
         lead: what is shown, for somebody who has not read the others.
 
         legend: colours and shapes to explain: (class, shape, name).
 
-        missing: said in place of figures where there are none.
+        missing: described in place of figures where there are none.
     """
 
     anchor: str
@@ -63,9 +63,9 @@ class Section:
 
 def nice(name: str) -> str:
     """A generator or feature as people say it: ``score_ann`` -> ``score of nearest vectors``."""
-    for prefix, said in (("score_", "score of"), ("known_", "known to")):
+    for prefix, described in (("score_", "score of"), ("known_", "known to")):
         if name.startswith(prefix):
-            return f"{said} {nice(name.removeprefix(prefix))}"
+            return f"{described} {nice(name.removeprefix(prefix))}"
     return NAMES.get(name, name if name.isupper() else name.replace("_", " "))
 
 

@@ -53,11 +53,11 @@ def number(value: float) -> str:
 
 def tag(name: str, *children: str, **attributes: float | str) -> Markup:
     """An element; ``_`` at the end of an attribute's name falls away and inside it becomes ``-``."""
-    said = Markup("").join(
+    described = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value)) for key, value in attributes.items()
     )
     inside = Markup("").join(escape(child) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), said, inside)  # noqa: S704 - names are ours
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), described, inside)  # noqa: S704 - names are ours
 
 
 def group(children: Iterable[Markup], **attributes: float | str) -> Markup:

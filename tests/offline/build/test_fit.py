@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offline.build.fit import Known, World, fit
-from offline.build.recipe import OTHERS_LIMIT, Recipe
+from offline.build.recipe import DEFAULT_POOL_SIZE, Recipe
 from offline.read.dataset import read_dataset
 from offline.read.engine import open_engine
 from offline.split.cuts import TimeCut
@@ -57,8 +57,8 @@ def test_a_generator_of_another_package_is_built_with_what_is_known_at_the_cut(
         fitted = fit(world, known, Recipe.of({}, {"half_life_days": 7.0, "first_only": True}, 0.5))
     assert list(fitted.generators) == ["co_occurrence", "random_walk", "content", "buy_again", "popularity", "seasonal"]
     assert getattr(fitted.generators["seasonal"], "events", None) == 10
-    assert fitted.bundle.limits["seasonal"] == OTHERS_LIMIT
-    assert fitted.bundle.manifest.generators["seasonal"] == {"limit": OTHERS_LIMIT}
+    assert fitted.bundle.limits["seasonal"] == DEFAULT_POOL_SIZE
+    assert fitted.bundle.manifest.generators["seasonal"] == {"limit": DEFAULT_POOL_SIZE}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_generator_of_another_package_is_built_with_what_is_known_at_the_cut(
     [(0, 0, False), (1, 0, False), (2, 0, True), (1, 30, False)],
     ids=["never", "1 of 31", "2 of 32", "1 of 31, and views"],
 )
-def test_repeats_are_a_question_of_their_own_where_one_answer_in_twenty_was_had_before(
+def test_repeats_are_a_case_of_their_own_where_one_relevant_item_in_twenty_was_had_before(
     engine: Engine, tmp_path: Path, *, again: int, viewed_again: int, repeats: bool
 ) -> None:
     """Only events that count as an answer say so."""

@@ -11,7 +11,7 @@ import pytest
 
 from candidate_gen.merge import merge
 from candidate_gen.popularity import Popularity
-from offline.build.cf_evaluator import Lab
+from offline.build.cf_evaluator import CfEvaluator
 from offline.build.fit import Known, World, fit
 from offline.build.parameter_search import LEAST_GAIN, SEQUENCE_STEPS, WALK_STEPS, choose, choose_trend
 from offline.build.pool_sizes import FLOORS
@@ -41,35 +41,35 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Plan
         yield world, plan_of(world.log, SplitKind.TIME, 15.0)
 
 
-def lab_of(world: World, plan: Plan, *, repeats: bool = False) -> Lab:
+def evaluator_of(world: World, plan: Plan, *, repeats: bool = False) -> CfEvaluator:
     start = Recipe.of({}, TREND, 0.5)
-    return Lab(world, Known.at(world, plan.valid.cut), plan.valid, start, repeats=repeats, size=500, seed=0)
+    return CfEvaluator(world, Known.at(world, plan.valid.cut), plan.valid, start, repeats=repeats, size=500, seed=0)
 
 
 @pytest.mark.parametrize("repeats", [False, True])
-def test_a_recipe_is_measured_by_the_lists_that_its_bundle_would_answer(
+def test_a_recipe_is_measured_by_the_lists_that_its_bundle_would_give(
     shop: tuple[World, Plan], *, repeats: bool
 ) -> None:
-    """One question at a time, through the generators, the merge and the CF scorer of a fitted bundle."""
+    """One case at a time, through the generators, the merge and the CF scorer of a fitted bundle."""
     world, plan = shop
-    lab = lab_of(world, plan, repeats=repeats)
+    evaluator = evaluator_of(world, plan, repeats=repeats)
     names = (*SOURCES, "buy_again") if repeats else SOURCES
     for weight in (0.0, 1.5):
         recipe = Recipe.of({"co_occurrence": {"neighbours": 9}}, TREND, weight)
-        bundle = fit(world, lab.known, recipe, names=names).bundle
+        bundle = fit(world, evaluator.known, recipe, names=names).bundle
         lists, relevant = [], []
-        for query, wanted in zip(lab.asked, lab.relevant, strict=True):
+        for query, wanted in zip(evaluator.queries, evaluator.relevant, strict=True):
             if len(query.history):
                 found = [generator.generate(query, bundle.limits[generator.name]) for generator in bundle.generators]
                 lists.append(merge(found, query, names, bundle.prior).rows[:20])
                 relevant.append(wanted)
         counts = np.array([len(wanted) for wanted in relevant])
         expected = per_user(hit_matrix(lists, relevant, 20), counts, 20)["ndcg@20"]
-        np.testing.assert_allclose(expected, lab.ndcg(recipe, names), rtol=1e-6)
+        np.testing.assert_allclose(expected, evaluator.ndcg(recipe, names), rtol=1e-6)
         assert expected.mean() > 0
 
 
-def test_the_best_that_was_tried_is_chosen_and_all_that_was_tried_is_told(shop: tuple[World, Plan]) -> None:
+def test_the_best_that_was_tried_is_chosen_and_all_that_was_tried_is_kept(shop: tuple[World, Plan]) -> None:
     """On the validation window, so until sources are weighed on two, every trial that is kept beats the last one kept."""
     world, plan = shop
     told: list[str] = []
@@ -103,16 +103,16 @@ def test_without_time_the_starts_are_tried_and_the_rest_is_counted(shop: tuple[W
 def test_newcomers_get_the_list_that_was_best_for_newcomers(shop: tuple[World, Plan]) -> None:
     """What was chosen on sums in memory is what the generator builds on the engine."""
     world, plan = shop
-    lab = lab_of(world, plan)
-    known = lab.known
-    trend = choose_trend(lab.asked, lab.relevant, known.sequences, world.n_items, known.inputs.as_of_s)
-    asked, relevant = lab.newcomers()
-    assert asked
-    assert all(not len(query.history) for query in asked)
+    evaluator = evaluator_of(world, plan)
+    known = evaluator.known
+    trend = choose_trend(evaluator.queries, evaluator.relevant, known.sequences, world.n_items, known.inputs.as_of_s)
+    queries, relevant = evaluator.newcomers()
+    assert queries
+    assert all(not len(query.history) for query in queries)
 
     def figure(**params: float) -> float:
         built = Popularity.build(known.inputs, **trend, **params)
-        lists = [built.generate(query, 20).rows for query in asked]
+        lists = [built.generate(query, 20).rows for query in queries]
         counts = np.array([len(wanted) for wanted in relevant])
         return float(per_user(hit_matrix(lists, relevant, 20), counts, 20)["ndcg@20"].mean())
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline.build import pool_sizes as module
-from offline.build.pool_sizes import choose_limits
+from offline.build.pool_sizes import choose_pool_sizes
 
 ITEMS = 40
 LISTS = st.lists(st.integers(0, ITEMS - 1), unique=True, max_size=20)
@@ -56,7 +56,7 @@ def test_the_limits_are_those_of_a_greedy_choice_over_sets(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "STEP", 4)
         patch.setattr(module, "DEPTH", 20)
-        found = choose_limits(
+        found = choose_pool_sizes(
             {name: [rows(values) for values in lists] for name, lists in ranked.items()},
             [rows(values) for values in relevant],
             rows=size,
@@ -69,12 +69,12 @@ def test_the_limits_are_those_of_a_greedy_choice_over_sets(
 def test_a_generator_that_finds_what_another_finds_gets_its_floor_alone() -> None:
     lists = [rows(list(range(100))), rows(list(range(50, 150)))]
     wanted = [rows([3, 60, 99]), rows([51, 120])]
-    found = choose_limits({"popularity": lists, "echo": lists, "content": lists}, wanted, floors={"content": 10})
+    found = choose_pool_sizes({"popularity": lists, "echo": lists, "content": lists}, wanted, floors={"content": 10})
     assert found == {"popularity": 100, "echo": 0, "content": 10}
 
 
-def test_without_questions_there_are_only_floors() -> None:
-    assert choose_limits({"popularity": [], "co_occurrence": []}, [], floors={"popularity": 25}) == {
+def test_without_cases_there_are_only_floors() -> None:
+    assert choose_pool_sizes({"popularity": [], "co_occurrence": []}, [], floors={"popularity": 25}) == {
         "popularity": 25,
         "co_occurrence": 0,
     }

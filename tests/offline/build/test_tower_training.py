@@ -11,7 +11,7 @@ import pytest
 
 from offline.build.fit import Known, World
 from offline.build.recipe import Recipe
-from offline.build.tower_training import TRAINING_CODE, TowerTrainer, manner
+from offline.build.tower_training import TRAINING_CODE, TowerTrainer, tower_plan
 from offline.progress import silent
 from offline.read.dataset import read_dataset
 from offline.read.engine import open_engine
@@ -38,22 +38,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def checkpoint(world: World, folder: Path, *, seed: int = 0, days: int = 10) -> Path:
     trainer = TowerTrainer(world, ORDERS, seed=seed, limit_s=60, checkpoints=folder, warnings=[], progress=silent)
     known = Known.at(world, TimeCut(float(world.log.times.min()) + days * 86_400))
-    found = trainer._checkpoint(known, trainer.manner.settings, None, None)
+    found = trainer._checkpoint(known, trainer.tower_plan.settings, None, None)
     assert found is not None
     return found
 
 
 def test_orders_and_sequences_are_trained_in_different_manners(world: World) -> None:
-    orders, films = (manner(world, recipe).settings for recipe in (ORDERS, Recipe.of({}, TREND, 0.5)))
+    orders, films = (tower_plan(world, recipe).settings for recipe in (ORDERS, Recipe.of({}, TREND, 0.5)))
     assert (orders.trend_half_life_days, films.trend_half_life_days) == (7.0, None)
     assert films.reach > orders.reach
-    assert manner(world, replace(ORDERS, trend_weight=0.0)).settings.trend_half_life_days is None
+    assert tower_plan(world, replace(ORDERS, trend_weight=0.0)).settings.trend_half_life_days is None
 
 
 def test_where_nothing_goes_with_anything_the_tower_reads_single_events(world: World) -> None:
     """A source that found nothing is no longer in the recipe."""
     left = {name: params for name, params in ORDERS.generators.items() if name != "co_occurrence"}
-    assert manner(world, replace(ORDERS, generators=left)) == manner(world, Recipe.of({}, TREND, 0.5))
+    assert tower_plan(world, replace(ORDERS, generators=left)) == tower_plan(world, Recipe.of({}, TREND, 0.5))
 
 
 def test_a_checkpoint_is_found_again_by_the_same_training_alone(world: World, tmp_path: Path) -> None:

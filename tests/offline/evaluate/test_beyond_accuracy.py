@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from core.catalogue import Catalogue
 from offline.evaluate.beyond_accuracy import Background
 from offline.split.cuts import TimeCut
-from tests.offline.asked import DAY_S, N, catalogue, log_of
+from tests.offline.recorded import DAY_S, N, catalogue, log_of
 
 KNOWN = log_of((0, 1, 1), (0, 1, 2), (0, 2, 3), (1, 1, 1), (1, 5, 50), (2, 5, 60), users=3)
 CUT = TimeCut(10.0 * DAY_S)
@@ -95,7 +95,7 @@ def test_only_hits_that_popularity_does_not_hold_are_serendipity() -> None:
     assert found["serendipity"] == pytest.approx(2 / 4)
 
 
-def test_popularity_bias_holds_answers_against_what_the_user_took() -> None:
+def test_popularity_bias_holds_lists_against_what_the_user_took() -> None:
     usual = np.array([math.log(3), np.nan])
     what = Background(catalogue(), np.arange(N), 8, usual, None)
     rows = np.array([[2, 5], [9, 9]], np.int32)
@@ -103,7 +103,7 @@ def test_popularity_bias_holds_answers_against_what_the_user_took() -> None:
     assert found["popularity_bias"] == pytest.approx((math.log(3) + math.log(6)) / 2 - math.log(3))
 
 
-def test_nothing_answered_gives_no_figures_and_no_error() -> None:
+def test_empty_lists_give_no_figures_and_no_error() -> None:
     found = figures(background([[1, 0], [0, 1]]), [[-1, -1]])
     assert cast("float", found["coverage"]) == 0
     assert found["novelty"] is None

@@ -12,7 +12,7 @@ from core.query import Request
 from core.types import Tier, UserState
 from offline.build.builder import Builder
 from offline.build.fit import World
-from offline.evaluate.evaluation import NOT_REPRODUCIBLE, judge
+from offline.evaluate.evaluation import NOT_REPRODUCIBLE, evaluate
 from offline.evaluate.per_user import PerUser
 from offline.progress import silent
 from offline.read.dataset import read_dataset
@@ -53,11 +53,11 @@ def draft(
 
 @pytest.fixture(scope="module")
 def figures(draft: tuple[Builder, InProcess]) -> dict[str, Any]:
-    return judge(*draft)
+    return evaluate(*draft)
 
 
 def test_figures_are_valid_json_and_come_again(figures: dict[str, Any], draft: tuple[Builder, InProcess]) -> None:
-    again = judge(*draft)
+    again = evaluate(*draft)
     for name in figures.keys() - set(NOT_REPRODUCIBLE):
         assert json.dumps(figures[name], allow_nan=False) == json.dumps(again[name]), name
     json.dumps(figures["latency"], allow_nan=False)
@@ -66,7 +66,7 @@ def test_figures_are_valid_json_and_come_again(figures: dict[str, Any], draft: t
 def test_everything_is_measured_that_the_split_can_tell(figures: dict[str, Any]) -> None:
     timed = figures["split"]["horizon_days"] is not None
     assert set(figures["rungs"]) == {"POPULARITY", "CF"} == set(figures["order"])
-    assert figures["split"]["questions"] > (20 if timed else 1)  # few end with a purchase of something new
+    assert figures["split"]["cases"] > (20 if timed else 1)  # few end with a purchase of something new
     assert (figures["segments"]["item_age"] is not None) == timed
     assert (figures["cold_users"] is not None) == timed
     assert figures["repeats"]["split"]["new_only"] is False
@@ -74,7 +74,7 @@ def test_everything_is_measured_that_the_split_can_tell(figures: dict[str, Any])
     assert figures["generators"]["popularity"]["ndcg@20"] == pytest.approx(
         figures["rungs"]["POPULARITY"]["ndcg@20"]["mean"]
     )
-    assert sum(s["questions"] for s in figures["segments"]["activity"]) == figures["split"]["questions"]
+    assert sum(s["cases"] for s in figures["segments"]["activity"]) == figures["split"]["cases"]
     assert {tier for point in figures["latency"] for tier in point["tiers"]} == {"POPULARITY", "CF"}
     assert figures["examples"]
 
@@ -84,7 +84,7 @@ def test_a_generator_of_own_items_speaks_only_where_repeats_are_allowed(figures:
     assert figures["repeats"]["generators"]["buy_again"]["recall@50"] > 0
 
 
-def test_the_figures_of_every_question_can_be_kept(figures: dict[str, Any], draft: tuple[Builder, InProcess]) -> None:
+def test_the_figures_of_every_case_can_be_kept(figures: dict[str, Any], draft: tuple[Builder, InProcess]) -> None:
     made, served = draft
     kept = []
 
@@ -92,14 +92,14 @@ def test_the_figures_of_every_question_can_be_kept(figures: dict[str, Any], draf
         data = made.world.data
         kept.append(PerUser.of(cases, data.user_ids, data.catalogue.ids, values))
 
-    sampled = judge(made, served, max_questions=15, keep=keep)
+    sampled = evaluate(made, served, max_cases=15, keep=keep)
     (one,) = kept
-    assert len(one) == sampled["split"]["questions"] == min(15, sampled["split"]["of"])
-    assert sampled["split"]["of"] == figures["split"]["questions"]
+    assert len(one) == sampled["split"]["cases"] == min(15, sampled["split"]["of"])
+    assert sampled["split"]["of"] == figures["split"]["cases"]
     assert one.values["CF"]["ndcg@20"].mean() == pytest.approx(sampled["rungs"]["CF"]["ndcg@20"]["mean"], rel=1e-5)
 
 
-def test_a_restricted_bundle_answers_what_can_be_had_and_nothing_else(draft: tuple[Builder, InProcess]) -> None:
+def test_a_restricted_bundle_recommends_what_can_be_had_and_nothing_else(draft: tuple[Builder, InProcess]) -> None:
     _, served = draft
     only = np.zeros(len(served.bundle.catalogue), np.bool_)
     only[[3, 5]] = True
@@ -110,10 +110,10 @@ def test_a_restricted_bundle_answers_what_can_be_had_and_nothing_else(draft: tup
     assert len(served.recommend(request, UserState(), 0.0, Tier.CF).rows) == 5
 
 
-def test_a_deadline_that_is_over_is_answered_all_the_same(draft: tuple[Builder, InProcess]) -> None:
+def test_a_deadline_that_is_over_gets_a_list_all_the_same(draft: tuple[Builder, InProcess]) -> None:
     made, served = draft
 
-    _, states, _ = made.test_questions(served.bundle)
+    _, states, _ = made.test_cases(served.bundle)
     served.warm_up()
     answer = served.recommend_within(Request(user_id="someone", limit=5), states[0], 0.0, 0.0)
     assert answer.tier.name == "POPULARITY"

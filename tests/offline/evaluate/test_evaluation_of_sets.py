@@ -11,7 +11,7 @@ from core.query import Request
 from core.types import Tier, UserEvent, UserState
 from offline.build.builder import Builder
 from offline.build.fit import World
-from offline.evaluate.evaluation import judge
+from offline.evaluate.evaluation import evaluate
 from offline.progress import silent
 from offline.read.dataset import read_dataset
 from offline.read.engine import open_engine
@@ -59,7 +59,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Builder, In
 
 @pytest.fixture(scope="module")
 def figures(made: tuple[Builder, InProcess, Manifest]) -> dict[str, Any]:
-    return judge(made[0], made[1])
+    return evaluate(made[0], made[1])
 
 
 def test_what_has_to_do_with_time_is_not_tried(made: tuple[Builder, InProcess, Manifest]) -> None:
@@ -75,31 +75,31 @@ def test_taste_is_found_on_every_rung_that_knows_the_user(figures: dict[str, Any
     assert recall["POPULARITY"] < 0.5
     assert min(recall["CF"], recall["DEEP"]) > 0.8
     assert figures["rungs"]["DEEP"]["reached"] == 1.0
-    assert figures["split"]["questions"] == USERS
+    assert figures["split"]["cases"] == USERS
     assert figures["segments"]["item_age"] is figures["cold_users"] is figures["cold_items"] is None
 
 
-def test_nothing_known_is_answered(made: tuple[Builder, InProcess, Manifest]) -> None:
+def test_nothing_known_is_recommended(made: tuple[Builder, InProcess, Manifest]) -> None:
     """Items of the training file are hidden from whoever had them."""
     builder, served, _ = made
-    cases, states, _ = builder.test_questions(served.bundle)
+    cases, states, _ = builder.test_cases(served.bundle)
     log = builder.world.log
     for i in range(0, len(cases), 40):
         request = Request(user_id=str(cases.users[i]), limit=20)
         for tier in (Tier.CF, Tier.DEEP):
-            answer = served.recommend(request, states[i], float(cases.asked_at_s[i]), tier)
+            answer = served.recommend(request, states[i], float(cases.request_time_s[i]), tier)
             assert answer.tier is tier
             assert not np.isin(answer.rows, log.items[log.ptr[cases.users[i]] : cases.ends[i]]).any()
 
 
-def test_the_order_in_which_a_user_got_things_changes_no_answer(made: tuple[Builder, InProcess, Manifest]) -> None:
+def test_the_order_in_which_a_user_got_things_changes_no_list(made: tuple[Builder, InProcess, Manifest]) -> None:
     """Also online, where events do have times: sets stay sets."""
     served = made[1]
     ids = [f"i{item * TASTES:03}" for item in (1, 5, 7, 12)]
     now_s = served.bundle.manifest.as_of_s
-    answers = []
+    lists = []
     for order in (ids, ids[::-1]):
         events = tuple(UserEvent(item, "interaction", now_s - 3600.0) for item in order)
-        answers.append(served.recommend(Request(user_id="x", limit=10), UserState(events), now_s, Tier.DEEP))
-    assert answers[0].tier is Tier.DEEP
-    assert answers[0].rows.tolist() == answers[1].rows.tolist()
+        lists.append(served.recommend(Request(user_id="x", limit=10), UserState(events), now_s, Tier.DEEP))
+    assert lists[0].tier is Tier.DEEP
+    assert lists[0].rows.tolist() == lists[1].rows.tolist()

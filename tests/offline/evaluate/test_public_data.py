@@ -1,4 +1,4 @@
-"""Public data sets: protocols that name what is there, plain methods on the same questions, targets held honestly."""
+"""Public data sets: protocols that name what is there, plain methods on the same cases, targets held honestly."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ def had_before(made: Builder) -> dict[int, list[int]]:
 
 
 @pytest.mark.parametrize("new_only", [True, False])
-def test_a_plain_method_answers_exactly_the_questions_of_the_bundle(
-    made: Builder, module: ModuleType, new_only: bool
-) -> None:
+def test_a_plain_method_has_exactly_the_cases_of_the_bundle(made: Builder, module: ModuleType, new_only: bool) -> None:
     """Popularity by distinct buyers, spelled out user by user."""
     had = had_before(made)
     buyers = np.zeros(made.world.n_items)
@@ -82,13 +80,13 @@ def test_a_plain_method_answers_exactly_the_questions_of_the_bundle(
         for row in set(rows):
             buyers[row] += 1
     cases = made.plan.test.cases(made.world.log, made.world.targets, new_only=new_only)
-    worth = []
+    values = []
     for user, relevant in zip(cases.users.tolist(), cases.relevant, strict=True):
         order = [row for row in np.argsort(-buyers, kind="stable").tolist() if not new_only or row not in had[user]]
         gained = sum(1 / log2(place + 2) for place, row in enumerate(order[:20]) if row in relevant)
-        worth.append(gained / sum(1 / log2(place + 2) for place in range(min(20, len(relevant)))))
+        values.append(gained / sum(1 / log2(place + 2) for place in range(min(20, len(relevant)))))
     found = Reference(made, module).figures((("popularity", {}),), new_only=new_only)
-    assert found["popularity"]["ndcg@20"]["mean"] == pytest.approx(np.mean(worth))
+    assert found["popularity"]["ndcg@20"]["mean"] == pytest.approx(np.mean(values))
 
 
 def test_own_purchases_fade_with_their_age(made: Builder, module: ModuleType) -> None:
@@ -133,7 +131,7 @@ def test_every_file_of_a_protocol_is_in_its_folder(name: str) -> None:
         assert not file or (folder / file).is_file()
 
 
-def test_a_target_is_met_missed_or_cannot_be_said() -> None:
+def test_a_target_is_met_missed_or_cannot_be_judged() -> None:
     found = {
         "rungs": {"DEEP": {"ndcg@20": interval(0.12)}},
         "baselines": {"new": {"a": {"ndcg@20": interval(0.1)}, "b": {"ndcg@20": interval(0.11)}}},
@@ -152,7 +150,7 @@ def test_a_target_is_met_missed_or_cannot_be_said() -> None:
     assert reached[1]["bound"] == pytest.approx(1.2 * 0.11)
 
 
-def test_a_target_met_by_chance_is_said_to_be() -> None:
+def test_a_target_met_by_chance_is_marked() -> None:
     """The mean is above the bound, its interval reaches below; another one is above with all of it."""
     found = {"step": interval(0.004), "leap": interval(0.04)}
     reached = hold((Target("a step", ("step", "mean"), 0.0), Target("a leap", ("leap", "mean"), 0.0)), found)
@@ -169,7 +167,7 @@ def test_the_table_has_a_row_for_every_rung_method_and_target() -> None:
     plain = dict.fromkeys(protocol.metrics, interval(0.05))
     beside = {"new": {"item cosine": plain}, "repeats": {"own purchases": plain}}
     text = markdown(
-        protocol, found, beside, [{"said": "above all", "value": 0.12, "bound": 0.2, "met": False, "chance": False}]
+        protocol, found, beside, [{"target": "above all", "value": 0.12, "bound": 0.2, "met": False, "chance": False}]
     )
     assert "| item cosine | 0.0500 [0.0400, 0.0600]" in text
     assert "| `DEEP` | 0.1200 [0.1100, 0.1300]" in text

@@ -1,4 +1,4 @@
-"""Two bundles are compared in pairs where they answered the same questions, and it says which way it was."""
+"""Two bundles are compared in pairs where they were evaluated on the same cases, and it says which way it was."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.manifest import BundleError
 from offline.evaluate.per_user import PerUser
 from offline.publish.compare import compare, difference
 from offline.split.cases import Cases
-from tests.offline.measured import answered, figures, measured
+from tests.offline.measured import figures, measured, per_user_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,11 @@ EASY = RNG.random(300) * 0.5
 
 def test_a_small_steady_gain_is_certain_in_pairs_and_lost_between_means() -> None:
     """The same people are a little better off each: only pairs can see it."""
-    old = measured(figures(0.04, 0.2, 0.25), "old", answered(EASY.tolist()))
-    new = measured(figures(0.04, 0.2, 0.251), "new", answered((EASY + 0.001).tolist()))
+    old = measured(figures(0.04, 0.2, 0.25), "old", per_user_of(EASY.tolist()))
+    new = measured(figures(0.04, 0.2, 0.251), "new", per_user_of((EASY + 0.001).tolist()))
     paired = compare(old, new)
     assert paired["paired"]
-    assert "paired: differences per user over 300 questions" in paired["how"]
+    assert "paired: differences per user over 300 cases" in paired["how"]
     assert paired["rungs"]["DEEP"]["ndcg@20"]["low"] > 0
     unpaired = compare(measured(old.figures, "old"), measured(new.figures, "new"))
     assert not unpaired["paired"]
@@ -39,36 +39,36 @@ def test_a_small_steady_gain_is_certain_in_pairs_and_lost_between_means() -> Non
 def test_pairs_are_found_whatever_the_order_of_users() -> None:
     """One bundle lists its users backwards; differences are still taken within a user."""
     n = len(EASY)
-    old = measured(figures(0.04, 0.2, 0.25), "old", answered(EASY.tolist()))
-    new = measured(figures(0.04, 0.2, 0.25), "new", answered((EASY[::-1] + 0.002).tolist(), list(range(n))[::-1]))
+    old = measured(figures(0.04, 0.2, 0.25), "old", per_user_of(EASY.tolist()))
+    new = measured(figures(0.04, 0.2, 0.25), "new", per_user_of((EASY[::-1] + 0.002).tolist(), list(range(n))[::-1]))
     found = difference(old, new, "ndcg@20", ("DEEP", "DEEP"))
     assert found["difference"] == pytest.approx(0.002, abs=1e-6)
     assert found["high"] - found["low"] < 1e-6
 
 
 @pytest.mark.parametrize(
-    ("users", "answers", "paired"),
+    ("users", "relevant", "paired"),
     [
         (range(300), 7, True),
         (range(20, 320), 7, True),
         (range(60, 360), 7, False),
         (range(300), 8, False),
     ],
-    ids=["the same", "most in common", "too few in common", "same people, other answers"],
+    ids=["the same", "most in common", "too few in common", "same people, other relevant"],
 )
-def test_pairs_need_the_same_people_and_the_same_answers(users: range, answers: int, paired: bool) -> None:
-    old = measured(figures(0.04, 0.2, 0.25), "old", answered(EASY.tolist()))
-    new = measured(figures(0.04, 0.2, 0.25), "new", answered(EASY.tolist(), list(users), answers))
+def test_pairs_need_the_same_people_and_the_same_relevant_items(users: range, relevant: int, paired: bool) -> None:
+    old = measured(figures(0.04, 0.2, 0.25), "old", per_user_of(EASY.tolist()))
+    new = measured(figures(0.04, 0.2, 0.25), "new", per_user_of(EASY.tolist(), list(users), relevant))
     assert compare(old, new)["paired"] is paired
 
 
-def test_another_kind_of_question_is_no_comparison() -> None:
-    """Last events of everyone against a month of purchases: figures are shown, and said to mean nothing."""
+def test_another_kind_of_case_is_no_comparison() -> None:
+    """Last events of everyone against a month of purchases: figures are shown, with a note that they mean nothing."""
     other = figures(0.1, 0.2, 0.3)
     other["split"] = {**other["split"], "kind": "last-event", "horizon_days": None}
     found = compare(measured(figures(0.1, 0.2, 0.3), "old"), measured(other, "new"))
     assert not found["comparable"]
-    assert "different kinds of questions" in found["how"]
+    assert "different kinds of cases" in found["how"]
 
 
 def test_a_bundle_without_figures_is_named() -> None:
@@ -99,7 +99,7 @@ def test_figures_per_user_come_back_from_disk_and_name_nobody(tmp_path: Path) ->
     kept.save(tmp_path / "kept.npz")
     found = PerUser.load(tmp_path / "kept.npz")
     assert found.users.tolist() == kept.users.tolist()
-    assert found.answers.tolist() == kept.answers.tolist()
+    assert found.relevant.tolist() == kept.relevant.tolist()
     assert found.values["CF"]["ndcg@20"].tolist() == [0.25, 1.0]
     assert b"grace" not in (tmp_path / "kept.npz").read_bytes()
     again = PerUser.of(cases, ["ada", "grace"], ["a", "b", "c"], {"CF": {"ndcg@20": np.array([0.25, 1.0])}})
@@ -107,7 +107,7 @@ def test_figures_per_user_come_back_from_disk_and_name_nobody(tmp_path: Path) ->
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "kept.npz").read_bytes()
 
 
-def test_a_question_is_its_user_and_its_answers_in_any_order_of_rows() -> None:
+def test_a_case_is_its_user_and_its_relevant_items_in_any_order_of_rows() -> None:
     """Two catalogues may number the same items differently."""
     values = {"CF": {"ndcg@20": np.array([0.5])}}
 
@@ -116,12 +116,12 @@ def test_a_question_is_its_user_and_its_answers_in_any_order_of_rows() -> None:
         return PerUser.of(cases, ["ada"], item_ids, values)
 
     same, other = asked([0, 1], ["x", "y"]), asked([1, 2], ["w", "y", "x"])
-    assert same.answers.tolist() == other.answers.tolist()
-    assert same.answers.tolist() != asked([0], ["x"]).answers.tolist()
+    assert same.relevant.tolist() == other.relevant.tolist()
+    assert same.relevant.tolist() != asked([0], ["x"]).relevant.tolist()
 
 
 @pytest.mark.parametrize("damage", [b"", b"no archive", b"PK\x03\x04 and then nothing"])
-def test_damaged_figures_per_user_are_said_with_the_file(tmp_path: Path, damage: bytes) -> None:
+def test_damaged_figures_per_user_are_an_error_that_names_the_file(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "per_user.npz"
     path.write_bytes(damage)
     with pytest.raises(BundleError, match=r"per_user\.npz"):

@@ -57,13 +57,13 @@ def whole() -> dict[str, Any]:
     person = {
         "user": HOSTILE,
         "history": [item, {"item_id": "bare-id", "title": ""}],
-        "answer": [
+        "recommended": [
             {**item, "because": HOSTILE, "sources": ["co_occurrence", HOSTILE], "hit": True},
             {"item_id": "i2", "title": "Plain lamp", "because": None, "sources": [], "hit": False},
         ],
         "tier": "DEEP",
     }
-    segment = {"name": HOSTILE, "questions": 7, "rungs": {"CF": {"ndcg@20": interval(0.1), "recall@20": interval(0.2)}}}
+    segment = {"name": HOSTILE, "cases": 7, "rungs": {"CF": {"ndcg@20": interval(0.1), "recall@20": interval(0.2)}}}
     found = {"recall@50": interval(0.3)}
     cold = {"generators": {"content": found}, "rungs": {"CF": found}}
     scored = {"ndcg@20": interval(0.05), "recall@20": interval(0.06)}
@@ -71,12 +71,12 @@ def whole() -> dict[str, Any]:
         **base,
         "segments": {"activity": [segment], "item_age": None},
         "repeats": figures(0.05, 0.2, 0.3),
-        "cold_items": {"days": 30, "items": 9, "questions": 5, **cold, "among": cold},
+        "cold_items": {"days": 30, "items": 9, "cases": 5, **cold, "among": cold},
         "cold_users": {
-            "questions": 4,
+            "cases": 4,
             "popularity": scored,
-            "category": {"questions": 3, "without": scored, "with": scored},
-            "picks": [{"picks": 1, "questions": 3, "rungs": {"CF": scored}}],
+            "category": {"cases": 3, "without": scored, "with": scored},
+            "picks": [{"picks": 1, "cases": 3, "rungs": {"CF": scored}}],
         },
         "latency": [
             {
@@ -204,7 +204,7 @@ def test_a_comparison_leads_with_what_changed() -> None:
 def test_plain_methods_and_targets_stand_beside_the_rungs() -> None:
     beside = {
         "baselines": {"new": {"item cosine": {"ndcg@20": interval(0.07)}}},
-        "targets": [{"said": "DEEP", "value": 0.12, "bound": 0.2, "met": False, "chance": False}],
+        "targets": [{"target": "DEEP", "value": 0.12, "bound": 0.2, "met": False, "chance": False}],
     }
     page = Page(render(manifest(whole()), beside=beside))
     assert page.headings[2] == "Beside plain methods"

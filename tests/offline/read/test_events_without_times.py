@@ -125,7 +125,7 @@ def test_test_events_come_after_what_each_user_is_known_for(engine: Engine, tmp_
     assert (log.ends_before_test - log.ptr[:-1]).tolist() == [3, 2, 1, 0]
 
 
-def test_questions_of_a_given_split_are_the_test_files_events(engine: Engine, tmp_path: Path) -> None:
+def test_cases_of_a_given_split_are_the_test_files_events(engine: Engine, tmp_path: Path) -> None:
     """By hand: answers are a user's test items that are not known, known is all and only the training file."""
     known = write(tmp_path / "train.parquet", KNOWN)
     test = write(tmp_path / "test.parquet", [("ann", "d"), ("ann", "b"), ("bob", "a"), ("bob", "c"), ("cid", "a")])

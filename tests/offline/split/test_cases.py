@@ -44,12 +44,12 @@ LOG = make_log(
 
 
 def test_a_window_asks_for_new_items_after_the_cut() -> None:
-    """Repeats, views, events beyond the span and users without an answer are no question."""
+    """Repeats, views, events beyond the span and users without an answer are no case."""
     cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), new_only=True)
     assert cases.users.tolist() == [0, 1]
     assert [rows.tolist() for rows in cases.relevant] == [[7], [5]]
     assert cases.ends.tolist() == [2, 6]
-    assert cases.asked_at_s.tolist() == [30.0, 30.0]
+    assert cases.request_time_s.tolist() == [30.0, 30.0]
 
 
 def test_repeats_count_where_they_are_allowed() -> None:
@@ -61,7 +61,7 @@ def test_leaving_one_out_asks_for_the_last_event_at_its_own_time() -> None:
     cases = window_cases(LOG, LastEventsCut(1), LastEventsCut(0), targets=frozenset({BUY}), new_only=True)
     assert cases.users.tolist() == [0, 1, 2]
     assert [rows.tolist() for rows in cases.relevant] == [[9], [5], [6]]
-    assert cases.asked_at_s.tolist() == [99.0, 31.0, 11.0]
+    assert cases.request_time_s.tolist() == [99.0, 31.0, 11.0]
 
 
 events = st.lists(
@@ -72,10 +72,8 @@ events = st.lists(
 
 
 @given(events, st.integers(0, 51), st.integers(1, 30))
-def test_nothing_known_is_later_than_the_question(
-    raw: list[tuple[int, int, int, int]], cut_s: int, span_s: int
-) -> None:
-    """Known events end where the questions begin, and every answer lies in the window after."""
+def test_nothing_known_is_later_than_the_case(raw: list[tuple[int, int, int, int]], cut_s: int, span_s: int) -> None:
+    """Known events end where the cases begin, and every answer lies in the window after."""
     log = make_log(raw, 4)
     cases = window_cases(log, TimeCut(cut_s), TimeCut(cut_s + span_s), targets=frozenset({BUY}), new_only=True)
     for user, end, relevant in zip(cases.users, cases.ends, cases.relevant, strict=True):

@@ -1,4 +1,4 @@
-"""Questions put to the generators of a bundle in memory: the pools that choices and the ranker learn from."""
+"""The pool of each case with a label per row: what the search for parameters and the ranker learn from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from candidate_gen.merge import merge
 from core.query import Request, build_query
-from offline.progress import silent
+from offline.metrics import LONGEST
+from offline.progress import report_progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,11 +20,9 @@ if TYPE_CHECKING:
     from offline.progress import Progress
     from offline.split.cases import Cases
 
-LIST_LENGTH = 20
-
 
 @dataclass(frozen=True)
-class Question:
+class LabelledPool:
     """One case with the pool its bundle makes for it.
 
     Attributes:
@@ -38,29 +37,28 @@ class Question:
     n_relevant: int
 
 
-def queries(bundle: Bundle, cases: Cases, states: Sequence[UserState], *, allow_repeats: bool) -> list[Query]:
-    """What the serving code would ask the generators, one per case."""
+def build_queries(bundle: Bundle, cases: Cases, states: Sequence[UserState], *, allow_repeats: bool) -> list[Query]:
+    """The queries that the serving code would send to the generators, one per case."""
     return [
         build_query(
-            bundle, Request(user_id=str(user), limit=LIST_LENGTH, allow_repeats=allow_repeats), state, float(asked_at_s)
+            bundle, Request(user_id=str(user), limit=LONGEST, allow_repeats=allow_repeats), state, float(request_time_s)
         )
-        for user, state, asked_at_s in zip(cases.users, states, cases.asked_at_s, strict=True)
+        for user, state, request_time_s in zip(cases.users, states, cases.request_time_s, strict=True)
     ]
 
 
-def questions(
-    bundle: Bundle, asked: Sequence[Query], cases: Cases, *, what: str, progress: Progress = silent
-) -> list[Question]:
-    """The pools of all cases whose user has a history; the others are answered by popularity anyway."""
+def labelled_pools(
+    bundle: Bundle, queries: Sequence[Query], cases: Cases, *, what: str, progress: Progress = silent
+) -> list[LabelledPool]:
+    """The pools of all cases whose user has a history; the others get popularity alone."""
     sources = tuple(generator.name for generator in bundle.generators)
     found = []
-    for i, query in enumerate(asked):
-        if i % 50 == 0 or i + 1 == len(asked):
-            progress(what, i + 1, len(asked))
+    for i, query in enumerate(queries):
+        report_progress(progress, what, i, len(queries))
         if not len(query.history):
             continue
         candidates = [generator.generate(query, bundle.limits[generator.name]) for generator in bundle.generators]
         pool = merge(candidates, query, sources, bundle.prior)
         labels = np.isin(pool.rows, cases.relevant[i])
-        found.append(Question(query, pool, labels, len(cases.relevant[i])))
+        found.append(LabelledPool(query, pool, labels, len(cases.relevant[i])))
     return found

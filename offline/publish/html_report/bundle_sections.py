@@ -1,4 +1,4 @@
-"""The chapters of the page that are about what is inside: generators, model, changes, data, parameters."""
+"""The sections of the page that are about what is inside: generators, model, changes, data, parameters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A hand-made bundle of 80 items behind a served double whose answers are given, and a log to ask about.
+"""A hand-made bundle of 80 items behind a stand-in for the serving code whose lists are given, and a log of events.
 
-Items are ``i0`` to ``i79``; even ones are "book", odd ones "toy", 79 has no category. Rungs answer the lists they are
-told to, less what the request excludes or the catalogue does not have.
+Items are ``i0`` to ``i79``; even ones are "book", odd ones "toy", 79 has no category. Rungs give the lists they are
+set to, less what the request excludes or the catalogue does not have.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from core.catalogue import Catalogue
 from core.manifest import Manifest
 from core.query import build_query
 from core.types import Candidates, Recommendation, Tier, UserState
-from offline.evaluate.recommend import Questions
+from offline.evaluate.recommended_lists import EvaluationSet
 from offline.read.event_log import EventLog
 from offline.split.cases import Cases
 
@@ -66,7 +66,7 @@ class HighestRow:
 
 
 class Recorded:
-    """A served bundle whose list for each rung is given; notes what it was asked."""
+    """A served bundle whose list for each rung is given; keeps the requests."""
 
     def __init__(self, lists: dict[Tier, list[int]], *, found: int = 12, generators: tuple[Listed, ...] = ()) -> None:
         manifest = Manifest("v", "", 0.0, "", N, {}, ("buy",), ("buy",), {}, {})
@@ -80,12 +80,12 @@ class Recorded:
             prior=HighestRow(),
         )
         self.lists, self.found = lists, found
-        self.asked: list[tuple[Request, float, Tier]] = []
+        self.requests: list[tuple[Request, float, Tier]] = []
         self.warmed_up = 0
 
     def recommend(self, request: Request, user: UserState, now_s: float, max_tier: Tier) -> Recommendation:
         """DEEP and CF need something known of the user, as the pipeline does."""
-        self.asked.append((request, now_s, max_tier))
+        self.requests.append((request, now_s, max_tier))
         query = build_query(self.bundle, request, user, now_s)
         tier = max_tier if max_tier in self.lists else max(self.lists)
         if not (user.events or request.recent_events):
@@ -123,10 +123,10 @@ def log_of(*events: tuple[int, int, float], users: int) -> EventLog:
     )
 
 
-def questions(
+def evaluation_set(
     log: EventLog, cut_day: float, relevant: dict[int, list[int]], *, allow_repeats: bool = False
-) -> Questions:
-    """Questions of these users at ``cut_day``, with what the log knows of them."""
+) -> EvaluationSet:
+    """Cases of these users at ``cut_day``, with what the log knows of them."""
     ends = log.ends_before(cut_day * DAY_S)
     users = np.array(list(relevant), np.int64)
     cases = Cases(
@@ -137,4 +137,4 @@ def questions(
     )
     ids = catalogue().ids
     states = [log.user_state(int(u), int(ends[u]), ids, ("buy",), frozenset(("buy",))) for u in users]
-    return Questions(cases, states, allow_repeats)
+    return EvaluationSet(cases, states, allow_repeats)

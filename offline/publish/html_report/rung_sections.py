@@ -1,4 +1,4 @@
-"""From figures to the chapters of the page that are about the rungs and the people who are answered."""
+"""From figures to the sections of the page that are about the rungs and the people who are answered."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def rungs(
         f"{metric} of each rung with 95 % intervals",
     )
     pictures = [
-        Picture((chart,), f"{measure(metric)} and 95 % intervals over {count(figures['split']['questions'])} people.")
+        Picture((chart,), f"{measure(metric)} and 95 % intervals over {count(figures['split']['cases'])} people.")
     ]
     if figures["differences"]:
         rows = [
@@ -73,7 +73,7 @@ def rungs(
         anchor,
         title,
         lead
-        or "A request climbs as high as its time allows. These are the answers of each rung without a deadline, to the same people. "
+        or "A request climbs as high as its time allows. These are the lists of each rung without a deadline, to the same people. "
         f"{measure(metric)} is 1 when everything a person then turned to stands at the top of the list, and 0 when none of it is in the list.",
         tuple(pictures),
         (*_rung_tables(found), _difference_table(figures["differences"])),
@@ -149,16 +149,16 @@ def deadlines(figures: Mapping[str, Any]) -> Section:
         )
         for entry in curve
     )
-    asked = curve[0].get("questions")
+    n_cases = curve[0].get("cases")
     return Section(
         anchor,
         title,
-        "The same questions under real deadlines, one at a time, on the machine that built this bundle. Too little time costs quality, never an "
+        "The same cases under real deadlines, one at a time, on the machine that built this bundle. Too little time costs quality, never an "
         f"answer: each request keeps the best rung it has reached. {climbs}",
         (
             Picture(
                 drawings,
-                f"Measured with a clock on {asked} of the questions. Dashed: each rung without a deadline, on the same ones. "
+                f"Measured with a clock on {n_cases} of the cases. Dashed: each rung without a deadline, on the same ones. "
                 "Dotted: of DEEP answers, the share of candidates that the model scored.",
                 wide=True,
             ),
@@ -182,7 +182,7 @@ def segments(figures: Mapping[str, Any]) -> Section:
     metric = main_metric(figures)
     names = {"activity": "by how much a person did before", "item_age": "by the age of the item they turned to"}
     pictures, tables = [], []
-    for key, said in names.items():
+    for key, described in names.items():
         parts = found.get(key)
         if not parts:
             continue
@@ -190,29 +190,31 @@ def segments(figures: Mapping[str, Any]) -> Section:
             Row(
                 part["name"],
                 tuple(rung_mark(r, v[metric]) for r, v in part["rungs"].items()),
-                note=f"n = {count(part['questions'])}",
+                note=f"n = {count(part['cases'])}",
             )
             for part in parts
         ]
         pictures.append(
-            Picture((intervals(rows, measure(metric), f"{measure(metric)} {said}"),), f"{measure(metric)} {said}.")
+            Picture(
+                (intervals(rows, measure(metric), f"{measure(metric)} {described}"),), f"{measure(metric)} {described}."
+            )
         )
         shown = list(next(iter(parts[0]["rungs"].values())))
         tables.append(
             Table(
                 ("segment", "rung", "people", *map(measure, shown)),
                 tuple(
-                    (part["name"], rung, count(part["questions"]), *(ranged(values[name]) for name in shown))
+                    (part["name"], rung, count(part["cases"]), *(ranged(values[name]) for name in shown))
                     for part in parts
                     for rung, values in part["rungs"].items()
                 ),
                 words=2,
-                folded=f"The figures {said}",
+                folded=f"The figures {described}",
             )
         )
     missing = "" if pictures else "Not measured in this build."
     lead = (
-        "Averages hide who is served badly: the same answers, for newcomers and regulars, for fresh items and old ones."
+        "Averages hide who is served badly: the same lists, for newcomers and regulars, for fresh items and old ones."
     )
     return Section(
         "segments",
@@ -230,7 +232,7 @@ def repeats(figures: Mapping[str, Any]) -> Section:
     found = figures.get("repeats")
     if not found:
         return Section("repeats", "With repeats allowed", "", missing="Nobody came back to an item in the last window.")
-    lead = "On surfaces that offer again what a person had before (a weekly shop, a replay), the question is another: here items that the person had count too."
+    lead = "On surfaces that offer again what a person had before (a weekly shop, a replay), the case is another: here items that the person had count too."
     return rungs(found, "repeats", "With repeats allowed", lead)
 
 
@@ -245,12 +247,14 @@ def cold(figures: Mapping[str, Any]) -> Section:
         sides = [(items, "among all items")] + (
             [(items["among"], "among new items only")] if items.get("among") else []
         )
-        for part, said in sides:
-            drawn = intervals(_by_finder(part, depth), f"{depth} of new items, {said}", f"{depth} of new items {said}")
+        for part, described in sides:
+            drawn = intervals(
+                _by_finder(part, depth), f"{depth} of new items, {described}", f"{depth} of new items {described}"
+            )
             pictures.append(
                 Picture(
                     (drawn,),
-                    f"Share of the new items people turned to that is found {said}; new: first seen within {days} days, or never yet.",
+                    f"Share of the new items people turned to that is found {described}; new: first seen within {days} days, or never yet.",
                 )
             )
     if users:
@@ -258,11 +262,11 @@ def cold(figures: Mapping[str, Any]) -> Section:
         known = _known_of_users(users)
         rows = [
             Row(
-                said,
+                described,
                 tuple(rung_mark(rung, values[metric]) for rung, values in found.items()),
                 note=f"n = {count(people)}",
             )
-            for said, people, found in known
+            for described, people, found in known
         ]
         drawn = intervals(rows, measure(metric), f"{metric} by what is known of a new person")
         pictures.append(
@@ -270,9 +274,9 @@ def cold(figures: Mapping[str, Any]) -> Section:
         )
         tables.append(_known_table(known, list(users["popularity"])))
     missing = "" if pictures or tables else "No new items and no new people in the last window."
-    asked = f"{count(items['questions'])} people turned to one of {count(items['items'])} new items. " if items else ""
-    lead = f"What works for things and people without a past. {asked}" + (
-        f"{count(users['questions'])} people had done nothing before." if users else ""
+    new_items = f"{count(items['cases'])} people turned to one of {count(items['items'])} new items. " if items else ""
+    lead = f"What works for things and people without a past. {new_items}" + (
+        f"{count(users['cases'])} people had done nothing before." if users else ""
     )
     return Section(
         "cold-start", "Cold start", lead, tuple(pictures), tuple(tables), rung_legend(list(figures["rungs"])), missing
@@ -293,25 +297,23 @@ def _by_finder(part: Mapping[str, Any], depth: str) -> list[Row]:
 
 def _known_of_users(users: Mapping[str, Any]) -> list[tuple[str, int, Mapping[str, Any]]]:
     """What is known, of how many people, and the figures of each rung."""
-    found: list[tuple[str, int, Mapping[str, Any]]] = [
-        ("nothing", users["questions"], {"POPULARITY": users["popularity"]})
-    ]
+    found: list[tuple[str, int, Mapping[str, Any]]] = [("nothing", users["cases"], {"POPULARITY": users["popularity"]})]
     category = users.get("category")
     if category:
         found += [
-            (said, category["questions"], {"POPULARITY": category[key]})
-            for key, said in (("without", "no category"), ("with", "a category"))
+            (described, category["cases"], {"POPULARITY": category[key]})
+            for key, described in (("without", "no category"), ("with", "a category"))
         ]
     for entry in users.get("picks") or []:
-        said = f"{entry['picks']} item{'s' if entry['picks'] > 1 else ''}"
-        found.append((said, entry["questions"], entry["rungs"]))
+        described = f"{entry['picks']} item{'s' if entry['picks'] > 1 else ''}"
+        found.append((described, entry["cases"], entry["rungs"]))
     return found
 
 
 def _known_table(known: Sequence[tuple[str, int, Mapping[str, Any]]], names: Sequence[str]) -> Table:
     rows = tuple(
-        (said, rung, count(people), *(ranged(values[name]) for name in names))
-        for said, people, found in known
+        (described, rung, count(people), *(ranged(values[name]) for name in names))
+        for described, people, found in known
         for rung, values in found.items()
     )
     return Table(

@@ -1,4 +1,4 @@
-"""A few users to look at: what they had, what they are answered and why, and what they turned to."""
+"""A few users to look at: what they had, what is recommended to them and why, and what they turned to."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.types import Tier
-from offline.evaluate.recommend import NO_ROW
+from ranking.select import NO_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from offline.evaluate.recommend import Answers, Questions, Served
+    from offline.evaluate.recommended_lists import EvaluationSet, RecommendedLists, ServedBundle
 
 HITS, MISSES = 4, 2
 LENGTH = 10
@@ -24,22 +24,26 @@ ACTIVE = 5
 
 
 def examples(
-    served: Served, questions: Questions, best: Answers, user_ids: Sequence[str], titles: Sequence[str]
+    served: ServedBundle,
+    test_set: EvaluationSet,
+    best: RecommendedLists,
+    user_ids: Sequence[str],
+    titles: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Four active users with a hit among the first 10 places and two without, spread evenly over all such users.
 
     Args:
         served: the bundle.
-        questions: that were asked.
-        best: answers of the highest rung to them.
+        test_set: to choose from.
+        best: lists of the highest rung for it.
         user_ids: of the log's user numbers.
         titles: of the catalogue's rows, empty = none.
     """
-    events = np.array([len(state.events) for state in questions.states])
+    events = np.array([len(state.events) for state in test_set.states])
     active = events >= min(ACTIVE, int(events.max()))
     hit = best.hits[:, :LENGTH].any(axis=1)
     chosen = [*_spread(np.flatnonzero(active & hit), HITS), *_spread(np.flatnonzero(active & ~hit), MISSES)]
-    return [_example(served, questions, i, user_ids, titles) for i in chosen]
+    return [_example(served, test_set, i, user_ids, titles) for i in chosen]
 
 
 def _spread(index: NDArray[np.int64], count: int) -> list[int]:
@@ -49,35 +53,35 @@ def _spread(index: NDArray[np.int64], count: int) -> list[int]:
 
 
 def _example(
-    served: Served, questions: Questions, i: int, user_ids: Sequence[str], titles: Sequence[str]
+    served: ServedBundle, test_set: EvaluationSet, i: int, user_ids: Sequence[str], titles: Sequence[str]
 ) -> dict[str, Any]:
-    state, relevant = questions.states[i], set(questions.cases.relevant[i].tolist())
-    request = questions.request(i, LENGTH)
-    answer = served.recommend(request, state, float(questions.cases.asked_at_s[i]), Tier.DEEP)
+    state, relevant = test_set.states[i], set(test_set.cases.relevant[i].tolist())
+    request = test_set.request(i, LENGTH)
+    found = served.recommend(request, state, float(test_set.cases.request_time_s[i]), Tier.DEEP)
     catalogue = served.bundle.catalogue
 
     def item(row: int) -> dict[str, str]:
         return {"item_id": catalogue.ids[row], "title": titles[row]}
 
     newest = list(dict.fromkeys(catalogue.row_of[event.item_id] for event in state.events))[:HISTORY]
-    answered = []
+    shown = []
     for row, because, proposed in zip(
-        answer.rows.tolist(), answer.explained_by.tolist(), answer.proposed.tolist(), strict=True
+        found.rows.tolist(), found.explained_by.tolist(), found.proposed.tolist(), strict=True
     ):
-        answered.append(
+        shown.append(
             {
                 **item(row),
                 "because": None if because == NO_ROW else titles[because] or catalogue.ids[because],
-                "sources": [name for bit, name in enumerate(answer.sources) if proposed >> bit & 1],
+                "sources": [name for bit, name in enumerate(found.sources) if proposed >> bit & 1],
                 "hit": row in relevant,
             }
         )
     return {
-        "user": user_ids[int(questions.cases.users[i])],
+        "user": user_ids[int(test_set.cases.users[i])],
         "events": len(state.events),
         "history": [item(row) for row in newest],
-        "answer": answered,
+        "recommended": shown,
         "turned_to": [item(row) for row in sorted(relevant)[:LENGTH]],
         "relevant": len(relevant),
-        "tier": answer.tier.name,
+        "tier": found.tier.name,
     }

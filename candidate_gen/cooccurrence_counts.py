@@ -16,7 +16,7 @@ from candidate_gen.exact import fixed, floating, half_life_decay
 if TYPE_CHECKING:
     import ibis.expr.types as ir
 
-    from candidate_gen.cooccurrence import Params
+    from candidate_gen.cooccurrence_params import Params
     from candidate_gen.registry import BuildInputs
     from core.types import Rows, Scores
 

@@ -1,4 +1,4 @@
-"""The chapter that holds the rungs beside plain methods on the same questions, and against targets."""
+"""The section that shows the rungs beside plain methods on the same cases, and against targets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plain_methods(figures: Mapping[str, Any], beside: Mapping[str, Any]) -> Sect
     metric = main_metric(figures)
     pictures, tables = [], []
     kinds = {"new": (figures, "items new to the person"), "repeats": (figures.get("repeats"), "repeats allowed")}
-    for kind, (found, said) in kinds.items():
+    for kind, (found, described) in kinds.items():
         baselines = beside["baselines"].get(kind)
         if not baselines or not found:
             continue
@@ -29,17 +29,17 @@ def plain_methods(figures: Mapping[str, Any], beside: Mapping[str, Any]) -> Sect
             for name, v in baselines.items()
         ]
         rows += [Row(r, (rung_mark(r, v[metric]),), plain(v[metric]["mean"])) for r, v in found["rungs"].items()]
-        drawn = intervals(rows, measure(metric), f"{metric} of plain methods and rungs, {said}")
+        drawn = intervals(rows, measure(metric), f"{metric} of plain methods and rungs, {described}")
         pictures.append(
-            Picture((drawn,), f"{measure(metric)}, {said}. Grey: plain methods on exactly the same questions.")
+            Picture((drawn,), f"{measure(metric)}, {described}. Grey: plain methods on exactly the same cases.")
         )
         everything = {**baselines, **found["rungs"]}
         names = [name for name in _SHOWN if any(name in values for values in everything.values())]
         body = tuple((row, *(ranged(values.get(name)) for name in names)) for row, values in everything.items())
-        tables.append(Table(("method", *map(measure, names)), body, said, folded=f"The figures, {said}"))
+        tables.append(Table(("method", *map(measure, names)), body, described, folded=f"The figures, {described}"))
     body = tuple(
         (
-            entry["said"],
+            entry["target"],
             _MET[entry["met"]] + (", the interval reaches below" if entry["chance"] else ""),
             plain(entry["bound"]),
             plain(entry["value"]),
@@ -47,7 +47,7 @@ def plain_methods(figures: Mapping[str, Any], beside: Mapping[str, Any]) -> Sect
         for entry in beside["targets"]
     )
     tables.insert(0, Table(("target", "met", "at least", "reached"), body, words=2))
-    lead = "What a rung is worth shows beside methods that take an afternoon to write, on exactly the same questions."
+    lead = "What a rung is worth shows beside methods that take an afternoon to write, on exactly the same cases."
     return Section(
         "beside", "Beside plain methods", lead, tuple(pictures), tuple(tables), rung_legend(list(figures["rungs"]))
     )
