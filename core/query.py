@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 
 MAX_HISTORY = 200
 """Events of history that a query carries; a user tower reads the newest ``context_length`` of them."""
+MAX_USER_ID_BYTES = 256
+_LONGEST_SURE = MAX_USER_ID_BYTES // 4  # characters that fit in UTF-8 whatever they are
+# Every Unicode control character (general category Cc) and nothing else.
+_without_controls = re.compile(f"[^\\x00-\\x1f\\x7f-\\x9f]{{1,{MAX_USER_ID_BYTES}}}").fullmatch
+
+
+def is_user_id(text: str) -> bool:
+    """Whether users may be called so: 1 to ``MAX_USER_ID_BYTES`` bytes of UTF-8 without control characters."""
+    if _without_controls(text) is None:
+        return False
+    return len(text) <= _LONGEST_SURE or len(text.encode()) <= MAX_USER_ID_BYTES
 
 
 @dataclass(frozen=True, slots=True)

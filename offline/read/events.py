@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ibis
 import pyarrow as pa
 
+from core.query import is_user_id
 from offline.errors import InputError
 from offline.read.columns import EARLIEST_US, END_YEAR, FIRST_YEAR, LATEST_US, microseconds_per
 from offline.read.data_report import Finding
@@ -18,6 +19,7 @@ from offline.read.findings import (
     NO_ITEM,
     NO_TIME,
     NO_USER,
+    ODD_USER,
     UNKNOWN_ITEM,
     dropped,
     of_text,
@@ -97,7 +99,8 @@ def read_events(
     if item_ids is None:
         item_ids = _sorted_distinct(sound, "item_id")
     items = _numbering(engine, "item", item_ids)
-    users = _sorted_distinct(sound.semi_join(items, sound.item_id == items.item_key), "user_id")
+    named = _sorted_distinct(sound.semi_join(items, sound.item_id == items.item_key), "user_id")
+    users = [user_id for user_id in named if is_user_id(user_id)]
     types = _types(sound, weights)
     staged = engine.keep(_numbered(raw, engine, items, _numbering(engine, "user", users), types))
     rows_read, findings = dropped(source, raw, staged)
@@ -244,7 +247,12 @@ def _numbered(
         "test",
         "shuffle",
         labelled=ibis.ifelse(joined.session_id.isnull(), None, first),
-        why=ibis.ifelse((joined.why == KEPT) & joined.item.isnull(), UNKNOWN_ITEM, joined.why).cast("int8"),
+        why=ibis.cases(
+            (joined.why != KEPT, joined.why),
+            (joined.item.isnull(), UNKNOWN_ITEM),
+            (joined.user.isnull(), ODD_USER),
+            else_=KEPT,
+        ).cast("int8"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from core.query import MAX_USER_ID_BYTES
 from offline.errors import InputError
 from offline.read.data_report import Finding
 
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
 
 NO_TYPE, NO_TYPE_AND_TIME = "view", "interaction"
 """The type of events that name none; those without a time either say what a user has, not what was looked at."""
-KEPT, NO_USER, NO_ITEM, NO_TIME, FUTURE, UNKNOWN_ITEM = range(6)
+KEPT, NO_USER, NO_ITEM, NO_TIME, FUTURE, UNKNOWN_ITEM, ODD_USER = range(7)
 _REASONS = {
     NO_USER: ("event without user", "user_id is empty"),
     NO_ITEM: ("event without item", "item_id is empty"),
     NO_TIME: ("event without time", "the time is empty or not readable"),
     FUTURE: ("event in the future", "its time is later than now"),
     UNKNOWN_ITEM: ("event of an unknown item", "the items' files do not have it"),
+    ODD_USER: (
+        "event without usable user",
+        f"no request can name it: user_id has control characters or more than {MAX_USER_ID_BYTES} bytes",
+    ),
 }
 
 

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from core.catalogue import NO_FILTERS, Filters
-from core.query import Request
+from core.query import MAX_USER_ID_BYTES, Request, is_user_id
 from core.types import UserEvent
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ _LAST_SECOND = 253_402_300_799  # of the year 9999, as ``Timestamp`` says
 _HIGHEST_PRICE = 3.4e38  # prices of a catalogue have 32 bits; beyond, numpy complains of every comparison
 _LONGEST_SURE = MAX_ITEM_BYTES // 4  # characters that fit in UTF-8 whatever they are
 
-_user_id = re.compile(r"[A-Za-z0-9_:.@-]{1,128}").fullmatch
 _name = re.compile(r"[a-z0-9_-]{1,64}").fullmatch
 
 
@@ -102,8 +101,8 @@ def rank(message: pb.RankItemsRequest, now_s: Callable[[], float]) -> tuple[tupl
 
 
 def _user(user_id: str) -> str:
-    if not _user_id(user_id):
-        raise InvalidRequestError("user_id: 1 to 128 characters of [A-Za-z0-9_:.@-]")
+    if not is_user_id(user_id):
+        raise InvalidRequestError(f"user_id: 1 to {MAX_USER_ID_BYTES} bytes without control characters")
     return user_id
 
 

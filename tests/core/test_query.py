@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import unicodedata
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from core.catalogue import Catalogue
 from core.events import item_hash, item_hashes
 from core.manifest import Manifest
-from core.query import MAX_HISTORY, LazyVector, Request, build_query
+from core.query import MAX_HISTORY, LazyVector, Request, build_query, is_user_id
 from core.types import UserEvent, UserState
 
 N = 300
@@ -108,3 +110,20 @@ def test_once_calls_once() -> None:
     once = LazyVector(vector)
     assert once() is once()
     assert calls == [1]
+
+
+def test_a_user_id_is_any_text_but_control_characters() -> None:
+    refused = {char for char in map(chr, range(sys.maxunicode + 1)) if not is_surrogate(char) and not is_user_id(char)}
+    assert refused == {char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char) == "Cc"}
+    assert not any(is_user_id(f"a{char}") or is_user_id(f"{char}a") for char in refused)
+
+
+def is_surrogate(char: str) -> bool:
+    return unicodedata.category(char) == "Cs"
+
+
+@pytest.mark.parametrize(("char", "most"), [("a", 256), ("é", 128), ("岡", 85), ("\U0001f600", 64)])
+def test_a_user_id_has_1_to_256_bytes(char: str, most: int) -> None:
+    assert is_user_id(char * most)
+    assert not is_user_id(char * (most + 1))
+    assert not is_user_id("")

@@ -27,7 +27,7 @@ KINDS: dict[str, type[Message]] = {
     "RankItems": pb.RankItemsRequest,
 }
 # The first three of each are good.
-_USERS = ("ada", "bob", "Aa0_:.@-", "", "a" * 129, f"{MARKER} ", f"{MARKER}\0", f"\u202e{MARKER}", "é" * 300)
+_USERS = ("ada", "bob", "Aa0_:.@-+/=| é", "", "a" * 257, f"{MARKER}\t", f"{MARKER}\0", f"\x85{MARKER}", "é" * 300)
 _ITEMS = ("item-11", "item-02", "item-59", "", "unheard-of", MARKER * 40, "é" * 129, f"\0{MARKER}", "\U0010ffff")
 _NAMES = ("view", "purchase", "dismiss", "", "V", f"{MARKER}!", "a" * 65, "\ud7ff", "null\0")
 _LIMITS = (1, 20, 200, 0, 201, -1, 10**9, 2**31 - 1, -(2**31))

@@ -212,6 +212,15 @@ def test_every_row_is_kept_or_counted_with_its_reason(engine: Engine, tmp_path: 
     assert (data.report.items, data.report.items_with_events) == (3, 2)
 
 
+def test_events_of_a_user_that_no_request_can_name_are_dropped_and_counted(engine: Engine, tmp_path: Path) -> None:
+    users = ["auth0|7", "a b+/=", "岡本", "é" * 128, "tab\there", "nul\0", "\x85", "é" * 129]
+    path = write_events(tmp_path / "e.parquet", [(user, "i", n) for n, user in enumerate(users)])
+    data = read_dataset(path, engine=engine, now_s=NOW)
+    assert data.user_ids == sorted(users[:4])
+    assert findings(data)["event without usable user"] == (4, "dropped")
+    assert data.report.rows_read == data.report.events + 4
+
+
 def test_torn_rows_and_unreadable_times_are_dropped_and_counted_with_their_line(engine: Engine, tmp_path: Path) -> None:
     lines = [f'u{n},"i\n{n}",2023-11-14T22:13:20Z,1' for n in range(500)]
     lines[100] = "u100,i100"

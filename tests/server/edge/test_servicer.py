@@ -72,12 +72,14 @@ def events(**fields: Any) -> dict[str, Any]:
 
 NAN, INF = float("nan"), float("inf")
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("recommend", {"user_id": ""}, "user_id: 1 to 128 characters"),
-    ("recommend", {"user_id": "a" * 129}, "user_id: 1 to 128 characters"),
-    ("recommend", {"user_id": "a b"}, "user_id: 1 to 128 characters"),
-    ("recommend", {"user_id": "a\n"}, "user_id: 1 to 128 characters"),
-    ("recommend", {"user_id": "a\0"}, "user_id: 1 to 128 characters"),
-    ("recommend", {"user_id": "é"}, "user_id: 1 to 128 characters"),
+    ("recommend", {"user_id": ""}, "user_id: 1 to 256 bytes"),
+    ("recommend", {"user_id": "a" * 257}, "user_id: 1 to 256 bytes"),
+    ("recommend", {"user_id": "é" * 129}, "user_id: 1 to 256 bytes"),
+    ("recommend", {"user_id": "\U0001f600" * 65}, "user_id: 1 to 256 bytes"),
+    ("recommend", {"user_id": "a\n"}, "user_id: 1 to 256 bytes without control characters"),
+    ("recommend", {"user_id": "a\0"}, "user_id: 1 to 256 bytes without control characters"),
+    ("recommend", {"user_id": "\x7f"}, "user_id: 1 to 256 bytes without control characters"),
+    ("recommend", {"user_id": "a\x85b"}, "user_id: 1 to 256 bytes without control characters"),
     ("recommend", {"surface": "Home"}, "surface: at most 64 characters"),
     ("recommend", {"surface": "a" * 65}, "surface: at most 64 characters"),
     ("recommend", {"limit": -1}, "limit: 1 to 200"),
@@ -117,7 +119,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("rank", {"item_ids": [str(i) for i in range(501)]}, "item_ids: 1 to 500 items"),
     ("rank", {"item_ids": ["x", ""]}, "item_ids: an item id has 1 to 256 bytes"),
     ("rank", {"item_ids": ["x", "y", "x"]}, "item_ids: each item once"),
-    ("rank", {"user_id": ""}, "user_id: 1 to 128 characters"),
+    ("rank", {"user_id": ""}, "user_id: 1 to 256 bytes"),
     ("rank", {"surface": "!"}, "surface: at most 64 characters"),
     ("rank", {"recent_events": [EVENT] * 101}, "recent_events: at most 100"),
     ("rank", events(time=Timestamp(seconds=2**62)), "recent_events.time: from the year 1970 to 9999"),
@@ -152,6 +154,30 @@ async def test_what_is_just_within_the_bounds_is_answered(world: World, fields: 
     answer = await world.recommend(**fields)
 
     assert answer.info.tier != pb.TIER_UNSPECIFIED
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    [
+        "auth0|6531f2a",
+        "google-oauth2|1093",
+        "dGVzdA+/==",
+        "CN=Ada Lovelace,OU=R&D",
+        "a b",
+        "ada+news@example.org",
+        "岡本かの子",
+        "Zoë\u202e}{%s*",
+        "a" * 256,
+        "é" * 128,
+        "\U0001f600" * 64,
+    ],
+)
+async def test_whatever_an_identity_provider_calls_a_user_names_one(world: World, user_id: str) -> None:
+    await world.server.store.append(user_id, [UserEvent("item-11", "view", 900.0)])
+
+    recommended, ranked = await world.recommend(user_id=user_id), await world.rank(user_id=user_id)
+
+    assert recommended.info.tier == ranked.info.tier == pb.TIER_DEEP
 
 
 @pytest.mark.parametrize(
