@@ -1,10 +1,14 @@
 """What a calling service imports: typed questions and answers over gRPC, blocking or with asyncio.
 
+On errors. A call that got no answer raises a ``TerraceError``, which is a ``grpc.RpcError``; its class says why
+(``DeadlineExceededError``, ``UnavailableError``, ``OverloadedError``, ``InvalidRequestError``, ``InternalError``), its
+message what to do.
+
 On retries. A call that no server has begun to work on (UNAVAILABLE) is tried once more by the client itself, elsewhere
-where the target has several addresses. Do not add retries of your own: RESOURCE_EXHAUSTED means that the server sheds
-load, and a retry makes that worse; DEADLINE_EXCEEDED means that the time is gone. Show what you have instead. Give
-every call its ``timeout_ms``, and never a ``timeout`` in a service config: grpcio lets those calls expire almost two
-seconds early.
+where the target has several addresses. Do not add retries of your own: an ``OverloadedError`` means that the server
+sheds load, and a retry makes that worse; a ``DeadlineExceededError`` means that the time is gone. Show what you have
+instead. Give every call its ``timeout_ms``, and never a ``timeout`` in a service config: grpcio lets those calls expire
+almost two seconds early.
 """
 
 from __future__ import annotations
@@ -15,6 +19,15 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 import grpc
 import grpc.aio
 
+from terrace.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InvalidRequestError,
+    OverloadedError,
+    TerraceError,
+    UnavailableError,
+    error_of,
+)
 from terrace.messages import Answer, Criticality, Event, Filters, Item, Tier, answer_of, fields_of, metadata_of
 from terrace.v1 import recommendation_pb2 as pb
 from terrace.v1.recommendation_pb2_grpc import RecommendationServiceStub
@@ -22,9 +35,24 @@ from terrace.v1.recommendation_pb2_grpc import RecommendationServiceStub
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from terrace.messages import RankOptions, RecommendOptions, SimilarOptions
+    from terrace.messages import CallOptions, RankOptions, RecommendOptions, SimilarOptions
 
-__all__ = ["Answer", "AsyncClient", "Client", "Criticality", "Event", "Filters", "Item", "Tier"]
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "Client",
+    "Criticality",
+    "DeadlineExceededError",
+    "Event",
+    "Filters",
+    "InternalError",
+    "InvalidRequestError",
+    "Item",
+    "OverloadedError",
+    "TerraceError",
+    "Tier",
+    "UnavailableError",
+]
 
 DEFAULT_TIMEOUT_MS = 100.0
 # One retry, on another server, and only of calls that no server has worked on.
@@ -55,7 +83,7 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 class Client:
     """A connection for blocking code; safe to share between threads. Make one and keep it.
 
-    Every call raises ``grpc.RpcError`` when no server answered in time or the request was refused.
+    Every call raises a ``TerraceError`` when no server answered in time or the request was refused.
     """
 
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
@@ -70,6 +98,7 @@ class Client:
             if credentials is None
             else grpc.secure_channel(target, credentials, options=_OPTIONS)
         )
+        self._target = target
         self._stub: Any = RecommendationServiceStub(self._channel)  # type: ignore[no-untyped-call]  # generated
 
     def recommend(
@@ -77,14 +106,14 @@ class Client:
     ) -> Answer:
         """Items for a user."""
         request = pb.RecommendRequest(user_id=user_id, **fields_of(asked))
-        return answer_of(self._stub.Recommend(request, timeout=timeout_ms / 1000, metadata=metadata_of(asked)))
+        return self._call(self._stub.Recommend, request, timeout_ms, asked)
 
     def similar_items(
         self, item_id: str, *, timeout_ms: float = DEFAULT_TIMEOUT_MS, **asked: Unpack[SimilarOptions]
     ) -> Answer:
         """Items that go with an item, never the item itself."""
         request = pb.SimilarItemsRequest(item_id=item_id, **fields_of(asked))
-        return answer_of(self._stub.SimilarItems(request, timeout=timeout_ms / 1000, metadata=metadata_of(asked)))
+        return self._call(self._stub.SimilarItems, request, timeout_ms, asked)
 
     def rank_items(
         self,
@@ -96,11 +125,17 @@ class Client:
     ) -> Answer:
         """The given items in the user's order, each once."""
         request = pb.RankItemsRequest(user_id=user_id, item_ids=item_ids, **fields_of(asked))
-        return answer_of(self._stub.RankItems(request, timeout=timeout_ms / 1000, metadata=metadata_of(asked)))
+        return self._call(self._stub.RankItems, request, timeout_ms, asked)
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
+
+    def _call(self, method: Any, request: Any, timeout_ms: float, asked: CallOptions) -> Answer:
+        try:
+            return answer_of(method(request, timeout=timeout_ms / 1000, metadata=metadata_of(asked)))
+        except grpc.RpcError as error:
+            raise error_of(error, self._target) from None
 
     def __enter__(self) -> Self:
         """Ready for calls."""
@@ -121,6 +156,7 @@ class AsyncClient:
             if credentials is None
             else grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
         )
+        self._target = target
         self._stub: Any = RecommendationServiceStub(self._channel)  # type: ignore[no-untyped-call]  # generated
 
     async def recommend(
@@ -128,14 +164,14 @@ class AsyncClient:
     ) -> Answer:
         """Items for a user."""
         request = pb.RecommendRequest(user_id=user_id, **fields_of(asked))
-        return answer_of(await self._stub.Recommend(request, timeout=timeout_ms / 1000, metadata=metadata_of(asked)))
+        return await self._call(self._stub.Recommend, request, timeout_ms, asked)
 
     async def similar_items(
         self, item_id: str, *, timeout_ms: float = DEFAULT_TIMEOUT_MS, **asked: Unpack[SimilarOptions]
     ) -> Answer:
         """Items that go with an item, never the item itself."""
         request = pb.SimilarItemsRequest(item_id=item_id, **fields_of(asked))
-        return answer_of(await self._stub.SimilarItems(request, timeout=timeout_ms / 1000, metadata=metadata_of(asked)))
+        return await self._call(self._stub.SimilarItems, request, timeout_ms, asked)
 
     async def rank_items(
         self,
@@ -147,11 +183,17 @@ class AsyncClient:
     ) -> Answer:
         """The given items in the user's order, each once."""
         request = pb.RankItemsRequest(user_id=user_id, item_ids=item_ids, **fields_of(asked))
-        return answer_of(await self._stub.RankItems(request, timeout=timeout_ms / 1000, metadata=metadata_of(asked)))
+        return await self._call(self._stub.RankItems, request, timeout_ms, asked)
 
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
+
+    async def _call(self, method: Any, request: Any, timeout_ms: float, asked: CallOptions) -> Answer:
+        try:
+            return answer_of(await method(request, timeout=timeout_ms / 1000, metadata=metadata_of(asked)))
+        except grpc.RpcError as error:
+            raise error_of(error, self._target) from None
 
     async def __aenter__(self) -> Self:
         """Ready for calls."""

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from terrace import client as module
-from terrace.client import Answer, AsyncClient, Client, Event, Filters, Item, Tier
+from terrace.client import Answer, AsyncClient, Client, Event, Filters, Item, TerraceError, Tier
 from terrace.v1 import recommendation_pb2 as pb
 from terrace.v1 import recommendation_pb2_grpc as pb_grpc
 
@@ -236,7 +236,7 @@ async def test_a_call_is_never_tried_a_third_time_and_after_an_error_not_again(
     recorder, target = server
     recorder.refusals, recorder.status = 9, status
     async with AsyncClient(target) as client:
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
+        with pytest.raises(TerraceError) as refused:
             await client.recommend("ada", timeout_ms=20_000)
 
     assert refused.value.code() is status

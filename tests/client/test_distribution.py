@@ -42,6 +42,7 @@ def test_the_wheel_has_stubs_and_client_only(wheel: Path) -> None:
     assert names == {
         "terrace/__init__.py",
         "terrace/client.py",
+        "terrace/errors.py",
         "terrace/messages.py",
         "terrace/py.typed",
         "terrace/v1/__init__.py",
