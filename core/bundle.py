@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from core.types import Tier
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from core.catalogue import Catalogue
-    from core.manifest import Manifest
+    from core.manifest import BundleError, Manifest
     from core.types import (
         CandidateGenerator,
         Candidates,
@@ -35,6 +39,24 @@ class PopularityFloor(Protocol):
         ...
 
 
+class Fault(NamedTuple):
+    """Why a bundle, or one of its rungs, is not used.
+
+    Attributes:
+        cause: ``BundleError.cause``: one word of a closed list.
+
+        text: the error's message.
+    """
+
+    cause: str
+    text: str
+
+    @classmethod
+    def of(cls, error: BundleError) -> Fault:
+        """What an error says, without the frames that it holds."""
+        return cls(error.cause, str(error))
+
+
 @dataclass(frozen=True)
 class Bundle:
     """What one version answers with. Immutable.
@@ -53,6 +75,9 @@ class Bundle:
         scorer: ranking model; None without a deep rung.
 
         item_vectors: [items, d] float32 for explanations, zeros where an item has none; None without a deep rung.
+
+        disabled: rungs that the bundle has and that cannot be used, and why. ``DEEP`` or nothing: without the rungs
+            below it a bundle is not used at all.
     """
 
     version: str
@@ -66,3 +91,17 @@ class Bundle:
     encoder: UserEncoder | None = None
     scorer: InterruptibleScorer | None = None
     item_vectors: Vector | None = None
+    disabled: Mapping[Tier, Fault] = field(default_factory=dict)
+
+    def without_deep(self, fault: Fault) -> Bundle:
+        """The same bundle with its deep rung disabled: no model, and no generator that only the deep rung asks."""
+        quick = tuple(generator for generator in self.generators if generator.inline)
+        return replace(
+            self,
+            generators=quick,
+            limits={generator.name: self.limits[generator.name] for generator in quick},
+            encoder=None,
+            scorer=None,
+            item_vectors=None,
+            disabled={Tier.DEEP: fault},
+        )

@@ -9,19 +9,40 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 _CHUNK_BYTES = 1 << 20
+_NAMED = 5
+"""Damaged files that one message names besides the first."""
 
 
 class BundleError(Exception):
-    """A bundle cannot be used; the message names the file and says what to do."""
+    """A bundle cannot be used; the message names the file and says what to do.
+
+    Attributes:
+        cause: one word of a closed list, for metrics.
+    """
+
+    cause: ClassVar[str] = "unusable"
+
+
+class DamagedBundleError(BundleError):
+    """The files of a bundle are not those that its manifest lists."""
+
+    cause = "damaged"
+
+
+class GoldenError(BundleError):
+    """A bundle does not answer as it did when it was built."""
+
+    cause = "golden"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +93,7 @@ class Manifest:
 
         gate: checks of ``offline.publish.gate``, and ``action``: what was done about that; empty = there was none.
 
-        files: path inside the folder -> size and checksum.
+        files: path inside the folder, with ``/`` -> size and checksum; every file of the bundle but the manifest.
     """
 
     version: str
@@ -118,7 +139,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check ``manifest.json``; the files it lists are not looked at, see ``verify``.
+    """Read and check ``manifest.json``; the files it lists are not looked at, see ``verify`` and ``find_damage``.
 
     Raises:
         BundleError: there is no bundle, it is not finished, or another format version wrote it.
@@ -130,7 +151,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path}: missing, so this bundle was never finished. Build it again with `terrace build`")
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise BundleError(f"{path}: not readable as JSON ({error}). Build the bundle again") from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
@@ -138,7 +159,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: format_version is {found}, this program reads {FORMAT_VERSION}. Build the bundle again with this version"
         )
     try:
-        raw["files"] = {name: FileEntry(**entry) for name, entry in raw["files"].items()}
+        raw["files"] = {_inside(path, name): FileEntry(**entry) for name, entry in raw["files"].items()}
         for name in {"seen_types", "event_types", "search", "rungs", "golden"} & raw.keys():
             raw[name] = tuple(raw[name])
         return Manifest(**raw)
@@ -148,25 +169,92 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
 
 
+def _inside(manifest: Path, name: str) -> str:
+    """The name of a listed file, which lies inside the bundle."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or path.as_posix() != name or name in {".", MANIFEST_NAME}:
+        raise DamagedBundleError(f"{manifest}: lists {name!r}, which is no file of this bundle. Build the bundle again")
+    return name
+
+
+def find_damage(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """Hold the files of a bundle against its list of files.
+
+    Returns:
+        Path inside the folder -> what is wrong and what to do: a file that is missing, of another size or changed, a
+        file that is not listed, a symbolic link. Empty for a bundle that is whole.
+    """
+    damage = {}
+    unlisted = dict(_entries(folder))
+    if not (folder / MANIFEST_NAME).is_symlink():
+        unlisted.pop(MANIFEST_NAME, None)
+    for name, expected in manifest.files.items():
+        path = unlisted.pop(name, None)
+        wrong = _difference(path, expected)
+        if wrong is not None:
+            damage[name] = f"{folder / name}: {wrong}. Copy or build the bundle again"
+    for name, path in unlisted.items():
+        wrong = "a symbolic link" if path.is_symlink() else "not in the manifest's list of files"
+        damage[name] = f"{path}: {wrong}. Remove it, or copy or build the bundle again"
+    return damage
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Everything below a folder that is not a folder; symbolic links are not followed."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_dir():
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _difference(path: Path | None, expected: FileEntry) -> str | None:
+    """What is wrong with a listed file; None when it is as listed."""
+    if path is None:
+        return "missing, the manifest lists it"
+    if path.is_symlink() or not path.is_file():
+        return "a symbolic link or no plain file; a bundle has plain files only"
+    try:
+        size = path.stat().st_size
+        if size != expected.bytes:
+            return f"{size} bytes, the manifest says {expected.bytes}"
+        changed = digest(path) != expected
+    except OSError as error:
+        return f"not readable ({error.strerror})"
+    return "its SHA-256 is not the manifest's, the file was changed" if changed else None
+
+
 def verify(folder: Path, manifest: Manifest) -> None:
     """Hold every file of the bundle against its size and checksum.
 
     Raises:
-        BundleError: a file is missing, shorter, longer or changed.
+        DamagedBundleError: a file is missing, shorter, longer, changed, a symbolic link or not listed.
     """
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise BundleError(f"{path}: missing, the manifest lists it. Copy or build the bundle again")
-        size = path.stat().st_size
-        if size != expected.bytes:
-            raise BundleError(
-                f"{path}: {size} bytes, the manifest says {expected.bytes}. Copy or build the bundle again"
-            )
-        if digest(path) != expected:
-            raise BundleError(
-                f"{path}: its SHA-256 is not the manifest's, the file was changed. Copy or build the bundle again"
-            )
+    raise_damage(find_damage(folder, manifest))
+
+
+def raise_damage(damage: Mapping[str, str]) -> None:
+    """Raise what ``find_damage`` found, if anything.
+
+    Raises:
+        DamagedBundleError: has the first in full, and the names of a few more.
+    """
+    if not damage:
+        return
+    (_, first), *others = damage.items()
+    more = [name for name, _ in others]
+    names = ", ".join(more[:_NAMED]) + (", ..." if len(more) > _NAMED else "")
+    raise DamagedBundleError(f"{first}. {len(more)} more of its files are wrong: {names}" if more else first)
+
+
+def finished_bundles(bundles: Path) -> list[Path]:
+    """The folders of a folder of bundles that have a manifest, newest version first; hidden ones are drafts.
+
+    Raises:
+        BundleError: there is none.
+    """
+    found = [path.parent for path in bundles.glob(f"*/{MANIFEST_NAME}") if not path.parent.name.startswith(".")]
+    if not found:
+        raise BundleError(f"{bundles}: holds no finished bundle. Build one with `terrace build`")
+    return sorted(found, reverse=True)
 
 
 def newest_bundle(bundles: Path) -> Path:
@@ -175,7 +263,4 @@ def newest_bundle(bundles: Path) -> Path:
     Raises:
         BundleError: there is none.
     """
-    found = sorted(path.parent for path in bundles.glob(f"*/{MANIFEST_NAME}") if not path.parent.name.startswith("."))
-    if not found:
-        raise BundleError(f"{bundles}: holds no finished bundle. Build one with `terrace build`")
-    return found[-1]
+    return finished_bundles(bundles)[0]

@@ -69,6 +69,8 @@ class Reason(StrEnum):
     """Answered from a lower rung on purpose, so that the rung is known to work."""
     FORCED = "forced"
     """The caller named a lower rung."""
+    DISABLED = "disabled"
+    """The bundle has this rung, but it was found damaged or wrong at start, and is not used."""
 
 
 class UserEvent(NamedTuple):

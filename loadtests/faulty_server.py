@@ -74,9 +74,9 @@ def main(bundle_folder: str, store_url: str) -> int:
         return replace(bundle, scorer=scorer)
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    settings = Settings(port=0, store_url=store_url, namespace=NAMESPACE)
+    settings = Settings(port=0, store_url=store_url, namespace=NAMESPACE, lame_duck_s=0.0)
     return run(
-        settings, Path(bundle_folder), on_ready=lambda port: _say(f"serving on {settings.host}:{port}"), load=load
+        settings, [Path(bundle_folder)], on_ready=lambda _, port: _say(f"serving on {settings.host}:{port}"), load=load
     )
 
 

@@ -125,7 +125,18 @@ class Server(Child):
             options: more of ``terrace serve``.
             log: file for what it logs, which is shown otherwise.
         """
-        where = ("--bundle", str(bundle), "--redis", store_url, "--port", "0", "--namespace", NAMESPACE)
+        where = (
+            "--bundle",
+            str(bundle),
+            "--redis",
+            store_url,
+            "--port",
+            "0",
+            "--namespace",
+            NAMESPACE,
+            "--lame-duck-s",
+            "0",
+        )
         super().__init__("terrace.cli", "serve", *where, *options, log=log)
         self.address = self.ready.split()[-1]
 

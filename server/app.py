@@ -1,8 +1,9 @@
-"""The composition root of one serving process: builds the parts, starts, warms up, drains."""
+"""The composition root of one serving process: builds the parts, starts, serves, drains."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -11,30 +12,33 @@ from typing import TYPE_CHECKING
 
 import grpc
 import uvloop
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from core.manifest import BundleError
+from core.types import Tier
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.call_guard import CallGuard
 from server.edge.servicer import SERVICE, Servicer
-from server.gauges import watch
-from server.loader import load_bundle
+from server.gauges import add_bundle_gauges, add_gauges
+from server.health import Health
+from server.loader import load_sound_rungs
 from server.overload.admission import Admission
 from server.overload.loop_lag import LoopLag
 from server.overload.vegas import Vegas
-from server.rungs.pipeline import Pipeline
-from server.rungs.warm_up import warm_up
 from server.rungs.work_pool import WorkPool
 from server.settings import LEAST_DEEP
+from server.start_up import start_up
 from server.store.user_store import MemoryUserStore, RedisUserStore
 from server.telemetry.exporters import exporters
+from server.telemetry.queued_log import queued_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from core.bundle import Bundle
     from server.settings import Settings
+    from server.start_up import Started
     from server.store.user_store import UserStore
 
 EXIT_BUNDLE = 2
@@ -67,25 +71,47 @@ class ServeError(Exception):
     """The process cannot serve; the message says what to do."""
 
 
+class _StopRequests:
+    """SIGTERM and SIGINT: the first asks the process to stop, the second to lose no time with it."""
+
+    def __init__(self) -> None:
+        self.first, self.second = asyncio.Event(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._note)
+
+    def _note(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+    async def unless_first(self, work: Coroutine[object, object, Started]) -> Started | None:
+        """The result of ``work``, which is cancelled by the first request; None then."""
+        task, asked = asyncio.ensure_future(work), asyncio.ensure_future(self.first.wait())
+        await asyncio.wait((task, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+        return None if task.cancelled() else task.result()
+
+
 def run(
     settings: Settings,
-    bundle_folder: Path,
-    on_ready: Callable[[int], None] | None = None,
-    load: Callable[[Path], Bundle] = load_bundle,
+    folders: Sequence[Path],
+    on_ready: Callable[[str, int], None] | None = None,
+    load: Callable[[Path], Bundle] = load_sound_rungs,
 ) -> int:
     """Serve until asked to stop; the exit code of the process.
 
     Args:
         settings: what the deployment chose.
-        bundle_folder: what to answer from.
-        on_ready: called with the port once calls are answered.
-        load: opens the bundle.
+        folders: of the bundles to answer from, in the order in which they are tried; the first that can be used is.
+        on_ready: called with the bundle's version and the port once calls are answered.
+        load: opens a bundle.
 
     Returns:
-        0 after a clean drain; 2 when bundle, port or store URL cannot be used, which is said on standard error.
+        0 after a clean drain; 2 when bundles, port or store URL cannot be used, with the reason on standard error.
     """
     try:
-        uvloop.run(serve(settings, bundle_folder, on_ready, load))
+        uvloop.run(serve(settings, folders, on_ready, load))
     except (BundleError, ServeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_BUNDLE
@@ -94,76 +120,90 @@ def run(
 
 async def serve(
     settings: Settings,
-    bundle_folder: Path,
-    on_ready: Callable[[int], None] | None = None,
-    load: Callable[[Path], Bundle] = load_bundle,
+    folders: Sequence[Path],
+    on_ready: Callable[[str, int], None] | None = None,
+    load: Callable[[Path], Bundle] = load_sound_rungs,
 ) -> None:
     """Listen, load, warm up, answer; on SIGTERM or SIGINT drain and return. Arguments as for ``run``.
 
-    Until it is warm, health says NOT_SERVING and calls are refused with UNAVAILABLE.
+    Until it is warm, health says NOT_SERVING and calls are refused with UNAVAILABLE; asked to stop before that, it
+    returns at once. Log lines are written by a thread meanwhile.
 
     Raises:
-        BundleError: the bundle cannot be used.
+        BundleError: no bundle can be used.
         ServeError: the port cannot be taken, or the store's URL is none.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_Undeliverable())
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    try:
-        exported = exporters(settings.otlp_endpoint, settings.metrics_port, settings.trace_share, host=settings.host)
-    except (ValueError, OSError) as error:
-        raise ServeError(f"cannot export telemetry: {error}") from None
-    admission = Admission(Vegas(initial=LEAST_DEEP * 2, lowest=LEAST_DEEP, highest=settings.most_deep))
-    edge = CallGuard(settings, admission, exported.telemetry.record)
-    status = health.aio.HealthServicer()
-    door = AcceptQueueProbe(lambda: admission.calls)
-    server, port = await _listen(settings, (Servicer(settings).handler(edge), door.handler()), status, door.address)
-    work = WorkPool(settings.threads, settings.slots)
-    lag = LoopLag(lambda seconds: admission.notice_lag(max(seconds, door.wait_s)))
-    store: UserStore | None = None
-    try:
-        # Nobody is answered yet, so that a load which holds the GIL disturbs nobody.
-        bundle = await asyncio.to_thread(load, bundle_folder)
-        store = _open_store(settings, bundle)
-        pipeline = Pipeline(bundle, store, work, settings)
-        admission.seed(await warm_up(pipeline, settings.warm_up_requests))
-        for breaker in pipeline.breakers.values():
-            if breaker.opened:
-                _log.warning("%s failed in warm-up", breaker.name)
-            breaker.start_over()
-        door.open()
-        watch(exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag, door=door)
-        # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
-        gc.collect()
-        gc.freeze()
-        edge.pipeline = pipeline
-        await _say(status, serving=True)
-        _log.info("serving bundle %s on port %d", bundle.version, port)
-        if on_ready is not None:
-            on_ready(port)
-        await stopping.wait()
-    finally:
-        await status.enter_graceful_shutdown()
-        await door.close()
-        await server.stop(settings.drain_s)
-        work.close()
-        lag.close()
-        if store is not None:
-            await store.close()
-        await asyncio.to_thread(exported.close)
+    stop = _StopRequests()
+    with queued_log(logging.getLogger()) as log:
+        try:
+            exported = exporters(
+                settings.otlp_endpoint, settings.metrics_port, settings.trace_share, host=settings.host
+            )
+        except (ValueError, OSError) as error:
+            raise ServeError(f"cannot export telemetry: {error}") from None
+        admission = Admission(Vegas(initial=LEAST_DEEP * 2, lowest=LEAST_DEEP, highest=settings.most_deep))
+        edge = CallGuard(settings, admission, exported.telemetry.record)
+        status = Health(SERVICE)
+        door = AcceptQueueProbe(lambda: admission.calls)
+        server, port = await _listen(settings, (Servicer(settings).handler(edge), door.handler()), status, door.address)
+        work = WorkPool(settings.threads, settings.slots)
+        lag = LoopLag(lambda seconds: admission.notice_lag(max(seconds, door.wait_s)))
+        started: Started | None = None
+        try:
+            # Nobody is answered yet, so that a load which holds the GIL disturbs nobody.
+            started = await stop.unless_first(
+                start_up(folders, load, lambda bundle: _open_store(settings, bundle), work, settings)
+            )
+            if started is None:
+                _log.info("asked to stop before a bundle was ready")
+                return
+            pipeline, store = started.pipeline, started.store
+            admission.seed(started.cost_s)
+            door.open()
+            add_gauges(
+                exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag, door=door
+            )
+            add_bundle_gauges(exported.telemetry, started, log)
+            # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
+            gc.collect()
+            gc.freeze()
+            edge.pipeline = pipeline
+            await status.set_rungs({Tier.POPULARITY, Tier.CF} | ({Tier.DEEP} if pipeline.deep else set()))
+            version = pipeline.bundle.version
+            _log.info("serving bundle %s on port %d", version, port)
+            if on_ready is not None:
+                on_ready(version, port)
+            await stop.first.wait()
+            await status.enter_graceful_shutdown()
+            await _lame_duck(settings.lame_duck_s, stop)
+        finally:
+            await status.enter_graceful_shutdown()
+            await door.close()
+            await server.stop(settings.drain_s)
+            work.close()
+            lag.close()
+            if started is not None:
+                await started.store.close()
+            await asyncio.to_thread(exported.close)
+
+
+async def _lame_duck(seconds: float, stop: _StopRequests) -> None:
+    """Answer on while health says NOT_SERVING, so that callers can turn elsewhere before calls are refused."""
+    _log.info("asked to stop: answering for another %g s; a second signal ends this", seconds)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.second.wait(), seconds)
 
 
 async def _listen(
-    settings: Settings, handlers: tuple[grpc.GenericRpcHandler, ...], status: health.aio.HealthServicer, door: str
+    settings: Settings, handlers: tuple[grpc.GenericRpcHandler, ...], status: Health, door: str
 ) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(options=_OPTIONS)
     server.add_generic_rpc_handlers(handlers)
     server.add_insecure_port(door)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    await _say(status, serving=False)
+    await status.set_rungs(())
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
         port = server.add_insecure_port(f"{host}:{settings.port}")
@@ -173,12 +213,6 @@ async def _listen(
         ) from None
     await server.start()
     return server, port
-
-
-async def _say(status: health.aio.HealthServicer, *, serving: bool) -> None:
-    answer = health_pb2.HealthCheckResponse
-    for service in ("", SERVICE):
-        await status.set(service, answer.SERVING if serving else answer.NOT_SERVING)
 
 
 def _open_store(settings: Settings, bundle: Bundle) -> UserStore:

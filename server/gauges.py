@@ -1,4 +1,4 @@
-"""What the parts of a server tell of themselves, on gauges and counters."""
+"""Gauges and counters of what the parts of a server keep."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from server.overload.loop_lag import LoopLag
     from server.rungs.pipeline import Pipeline
     from server.rungs.work_pool import WorkPool
+    from server.start_up import Started
     from server.store.user_store import UserStore
+    from server.telemetry.queued_log import QueuedLog
     from server.telemetry.recorder import Telemetry
 
 _LEVEL = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 
 
-def watch(
+def add_gauges(
     telemetry: Telemetry,
     *,
     admission: Admission,
@@ -30,7 +32,7 @@ def watch(
     door: AcceptQueueProbe,
 ) -> None:
     """Let telemetry read what the parts keep, whenever it collects."""
-    gauge = telemetry.watch
+    gauge = telemetry.add_observable
     breakers, deep = pipeline.breakers.values(), pipeline.deep
     gauge(
         "terrace.deep.in_flight",
@@ -91,5 +93,29 @@ def watch(
         "{read}",
         "Reads of the user store that found nothing because something was wrong, by what.",
         lambda: [(n, {"kind": kind}) for kind, n in store.misses.items()],
+        "counter",
+    )
+
+
+def add_bundle_gauges(telemetry: Telemetry, started: Started, log: QueuedLog) -> None:
+    """Export what is served, what is not and why, which stays as it is until the process ends; and lost log lines."""
+    gauge = telemetry.add_observable
+    bundle = started.pipeline.bundle
+    served = [(1.0, {"version": bundle.version})]
+    passed_over = [(1.0, {"version": each.version, "cause": each.fault.cause}) for each in started.passed_over]
+    disabled = [(1.0, {"tier": tier.name, "cause": fault.cause}) for tier, fault in bundle.disabled.items()]
+    gauge("terrace.bundle.info", "1", "Always 1, with the version of the bundle that is served.", lambda: served)
+    gauge(
+        "terrace.bundle.passed_over",
+        "1",
+        "1 for each bundle that is newer than the one served and cannot be used.",
+        lambda: passed_over,
+    )
+    gauge("terrace.tier.disabled", "1", "1 for each rung of the bundle that cannot be used.", lambda: disabled)
+    gauge(
+        "terrace.log.dropped",
+        "{line}",
+        "Log lines that came faster than they could be written.",
+        lambda: [(log.dropped, {})],
         "counter",
     )

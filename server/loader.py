@@ -1,65 +1,147 @@
-"""From a bundle folder to a bundle in memory: the one place that knows how its parts are opened."""
+"""From a bundle folder to a bundle in memory: the one place that knows how its parts are opened.
+
+Nothing is opened before its files were held against the manifest, which lists every file: a changed or unlisted file
+is never read. What belongs to the deep rung alone (the model, and the generators that run on the work pool) may be
+unusable without the rest being so; everything else belongs to the lower rungs, without which a bundle is not used.
+"""
 
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from candidate_gen.registry import generator_class
-from core.bundle import Bundle
+from core.bundle import Bundle, Fault
 from core.catalogue import Catalogue
-from core.manifest import BundleError, read_manifest, verify
+from core.manifest import BundleError, find_damage, raise_damage, read_manifest
 from core.types import NO_HASHES
 from ranking.cf_scorer import CfScorer
 from ranking.onnx_scorer import load_model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from candidate_gen.registry import BuildableGenerator
     from core.bundle import PopularityFloor
+    from core.manifest import Manifest
+    from core.types import InterruptibleScorer, UserEncoder, Vector
 
 POPULARITY = "popularity"
+_MODEL = "model"
 _log = logging.getLogger(__name__)
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Check and open a bundle.
+    """Check and open a bundle, all of it.
 
     Raises:
-        BundleError: it is missing, unfinished, changed, or of another format; the message names the file.
+        BundleError: it is missing, unfinished, damaged, or of another format; the message names the file.
     """
+    bundle, error = _open(folder)
+    if error is not None:
+        raise error
+    return bundle
+
+
+def load_sound_rungs(folder: Path) -> Bundle:
+    """Check and open a bundle; one whose deep rung cannot be used comes without it, see ``Bundle.disabled``.
+
+    Raises:
+        BundleError: the lower rungs cannot be used either; the message names the file.
+    """
+    bundle, error = _open(folder)
+    return bundle if error is None else bundle.without_deep(Fault.of(error))
+
+
+def _open(folder: Path) -> tuple[Bundle, BundleError | None]:
+    """The bundle, and what is wrong with its deep rung, which it comes without in that case."""
     manifest = read_manifest(folder)
-    verify(folder, manifest)
-    for entry in manifest.gate.get("checks", ()):
-        if entry["passed"] is False:
-            _log.warning("bundle %s is marked, not %s: %s", manifest.version, entry["name"], entry["said"])
-    try:
+    with _opening(folder):
+        _log_marks(manifest)
+        limits = {name: int(params["limit"]) for name, params in manifest.generators.items()}
+    kinds = _generator_classes(folder, manifest)
+    deep_only = (f"{_MODEL}/", *(f"generators/{name}/" for name, kind in kinds.items() if not kind.inline))
+    damage = find_damage(folder, manifest)
+    raise_damage({name: wrong for name, wrong in damage.items() if not name.startswith(deep_only)})
+
+    with _opening(folder / "catalogue"):
         catalogue = Catalogue.load(folder / "catalogue")
-    except (OSError, ValueError, KeyError) as error:
-        raise BundleError(f"{folder / 'catalogue'}: not readable ({error}). Build the bundle again") from error
     if len(catalogue) != manifest.items:
         raise BundleError(f"{folder / 'catalogue'}: {len(catalogue)} items, the manifest says {manifest.items}")
-    if POPULARITY not in manifest.generators:
-        raise BundleError(f"{folder}: no generator is called {POPULARITY!r}, the rung that cannot fail. Build it again")
-    try:
-        generators = {
-            name: generator_class(name).load(folder / "generators" / name, catalogue) for name in manifest.generators
-        }
-    except LookupError as error:
-        raise BundleError(f"{folder}: {error.args[0]}. Install the package that brings it") from error
+    generators = {name: _load_generator(folder, name, kind, catalogue) for name, kind in kinds.items() if kind.inline}
+    with _opening(folder):
+        prior = CfScorer.load(folder / "cf", len(catalogue))
+        similar = CfScorer.load(folder / "similar", len(catalogue))
     # Ids and hashes of a large catalogue take a moment to index: now, not in the first request.
     _ = catalogue.row_of, catalogue.category_code, catalogue.rows_of_hashes(NO_HASHES)
-    encoder, scorer, vectors = load_model(folder / "model", len(catalogue)) if manifest.model else (None, None, None)
-    return Bundle(
+
+    model: tuple[UserEncoder, InterruptibleScorer, Vector] | tuple[None, None, None] = (None, None, None)
+    deep_error = None
+    try:
+        raise_damage(damage)
+        slow = {k: _load_generator(folder, k, kind, catalogue) for k, kind in kinds.items() if not kind.inline}
+        with _opening(folder / _MODEL):
+            model = load_model(folder / _MODEL, len(catalogue)) if manifest.model else model
+        generators |= slow
+    except BundleError as error:
+        deep_error = error
+    encoder, scorer, item_vectors = model
+    bundle = Bundle(
         version=manifest.version,
         catalogue=catalogue,
-        generators=tuple(generators.values()),
-        limits={name: int(params["limit"]) for name, params in manifest.generators.items()},
+        generators=tuple(generators[name] for name in kinds if name in generators),
+        limits=limits,
         popularity=cast("PopularityFloor", generators[POPULARITY]),
-        prior=CfScorer.load(folder / "cf", len(catalogue)),
-        similar=CfScorer.load(folder / "similar", len(catalogue)),
+        prior=prior,
+        similar=similar,
         manifest=manifest,
         encoder=encoder,
         scorer=scorer,
-        item_vectors=vectors,
+        item_vectors=item_vectors,
     )
+    return bundle, deep_error
+
+
+def _log_marks(manifest: Manifest) -> None:
+    """Warn of rules of the gate that a bundle was published without."""
+    for entry in manifest.gate.get("checks", ()):
+        if entry["passed"] is False:
+            _log.warning("bundle %s is marked, not %s: %s", manifest.version, entry["name"], entry["said"])
+
+
+def _generator_classes(folder: Path, manifest: Manifest) -> Mapping[str, type[BuildableGenerator]]:
+    """The class of every generator that the manifest names, in its order."""
+    kinds = {}
+    for name in manifest.generators:
+        with _opening(folder / "generators" / name):
+            try:
+                kinds[name] = generator_class(name)
+            except LookupError as error:
+                raise BundleError(f"{folder}: {error.args[0]}. Install the package that brings it") from error
+    if POPULARITY not in kinds:
+        raise BundleError(f"{folder}: no generator is called {POPULARITY!r}, the rung that cannot fail. Build it again")
+    if not kinds[POPULARITY].inline:
+        raise BundleError(f"{folder}: the generator {POPULARITY!r} must run on the event loop. Install another version")
+    return kinds
+
+
+def _load_generator(
+    folder: Path, name: str, kind: type[BuildableGenerator], catalogue: Catalogue
+) -> BuildableGenerator:
+    with _opening(folder / "generators" / name):
+        return kind.load(folder / "generators" / name, catalogue)
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Whatever a part raises while it is opened becomes an error that names the part; parts may be plug-ins."""
+    try:
+        yield
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleError(
+            f"{path}: not readable ({type(error).__name__}: {error}). Copy or build the bundle again"
+        ) from error

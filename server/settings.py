@@ -16,7 +16,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
         lambda value: value > 0,
         "be above 0",
     ),
-    (("reserve_ms", "floor_ms", "warm_up_requests"), lambda value: value >= 0, "be 0 or more"),
+    (("reserve_ms", "floor_ms", "warm_up_requests", "lame_duck_s"), lambda value: value >= 0, "be 0 or more"),
     (("store_share", "retrieve_share"), lambda value: 0 < value < 1, "lie between 0 and 1"),
     (("reserve_share",), lambda value: 0 <= value <= 0.9, "lie between 0 and 0.9"),
     (("exercise_share",), lambda value: 0 <= value <= 0.25, "lie between 0 and 0.25"),
@@ -73,7 +73,10 @@ class Settings:
 
         warm_up_requests: requests answered before the process calls itself ready, at each of several sizes.
 
-        drain_s: how long calls in flight may take to end when the process is asked to stop.
+        lame_duck_s: how long calls are answered on, while health says NOT_SERVING already, when the process is asked to
+            stop: the time that callers and load balancers have to turn elsewhere. 0 for none.
+
+        drain_s: how long calls in flight may take to end after that, while no new ones are taken.
 
         otlp_endpoint: collector of metrics and spans, ``http://host:port``; None for none.
 
@@ -102,6 +105,7 @@ class Settings:
     slots: int = 64
     surfaces: Mapping[str, bool] = field(default_factory=dict)
     warm_up_requests: int = 5
+    lame_duck_s: float = 5.0
     drain_s: float = 5.0
     otlp_endpoint: str | None = None
     metrics_port: int | None = None

@@ -1,4 +1,4 @@
-"""The gRPC edge of every call: what it may cost, what it is refused with, what is said of it afterwards.
+"""The gRPC edge of every call: admission and budget before it, its status, its record in telemetry afterwards.
 
 The one place that decides on statuses. No text of an exception leaves the process, and no value of a request comes back.
 """
@@ -20,6 +20,7 @@ from server.edge.checks import InvalidRequestError
 from server.overload.admission import Criticality
 from server.rungs.deadline import Deadline
 from server.rungs.request_record import RequestRecord
+from server.telemetry.rate_limited_log import RateLimitedLog
 from server.telemetry.recorder import Call
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class RefusedError(Exception):
 
 
 class CallOptions(NamedTuple):
-    """What the metadata of a call say."""
+    """What the metadata of a call ask for."""
 
     criticality: Criticality = Criticality.USER
     exercise: bool = True
@@ -61,7 +62,7 @@ class CallOptions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EncodedAnswer:
-    """What a method found, and its message in bytes."""
+    """The answer of a method, and its message in bytes."""
 
     answer: Recommendation
     message: bytes
@@ -85,7 +86,7 @@ class CallGuard:
         Args:
             settings: budgets and the share of calls that exercise lower rungs.
             admission: decides how high a call may climb.
-            record: told of every call after its answer.
+            record: called with every call after its answer.
             rng: uniform in [0, 1).
         """
         self.pipeline: Pipeline | None = None
@@ -94,6 +95,7 @@ class CallGuard:
         self._record = record
         self._rng = rng
         self._reserve_s = settings.reserve_ms / 1000
+        self._limited_log = RateLimitedLog(_log)
 
     def guard(
         self,
@@ -106,11 +108,12 @@ class CallGuard:
         Args:
             name: of the method.
             ceiling: the highest rung that it may reach.
-            method: from a request's bytes to its answer; gets the record of the climb and the answer's name.
+            method: from a request's bytes to its answer; gets the request's record and its recommendation id.
         """
 
         async def call(raw: bytes, context: Context) -> bytes:
-            started_ns, recommendation_id = time.time_ns(), uuid.uuid4().hex
+            started_ns, started_s = time.time_ns(), time.perf_counter()
+            recommendation_id = uuid.uuid4().hex
             asked, permit, answered = _NOTHING, None, None
             deadline = self._deadline(context)
             left_s = deadline.left_s()
@@ -127,8 +130,9 @@ class CallGuard:
                 refused = refusal
             except InvalidRequestError as refusal:
                 refused = RefusedError(grpc.StatusCode.INVALID_ARGUMENT, str(refusal))
-            except Exception:  # noqa: BLE001 - its text must not reach the caller
-                _log.exception("recommendation %s failed", recommendation_id)
+            except Exception as error:  # noqa: BLE001 - its text must not reach the caller
+                event = f"{name} failed with {type(error).__name__}"
+                self._limited_log.exception(event, f"recommendation_id {recommendation_id}")
                 text = f"internal error; recommendation_id {recommendation_id}"
                 refused = RefusedError(grpc.StatusCode.INTERNAL, text)
             finally:
@@ -136,18 +140,18 @@ class CallGuard:
                 if permit is not None:
                     late = answer is not None and answer.skipped.get(Tier.DEEP) is Reason.LATE
                     self._admission.give_back(permit, answer.tier if answer else None, overran=late)
-                said = Call(
+                finished = Call(
                     method=name,
                     criticality=asked.criticality,
                     status=(refused.code if refused else status).name,
                     started_ns=started_ns,
-                    duration_s=(time.time_ns() - started_ns) / 1e9,
+                    duration_s=time.perf_counter() - started_s,
                     recommendation_id=recommendation_id,
                     deadline_ms=left_s * 1e3,
                     answer=answer,
                     parent=asked.trace,
                 )
-                asyncio.get_running_loop().call_soon(self._record, said)  # once the answer is on its way
+                asyncio.get_running_loop().call_soon(self._record, finished)  # once the answer is on its way
             if answered is None:
                 assert refused is not None  # noqa: S101 - for the type checker: no answer, no cancellation, so refused
                 await context.abort(refused.code, str(refused), refused.trailing)
@@ -188,7 +192,7 @@ class CallGuard:
 
 
 def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> CallOptions:
-    """What the caller says beside the request.
+    """What the caller asks for beside the request.
 
     Raises:
         InvalidRequestError: a key of ours has a value that it cannot have.

@@ -49,7 +49,7 @@ class Pipeline:
     Attributes:
         breakers: of the user store, every generator and the model, by name.
 
-        deep: the deep rung; None where the bundle has no model.
+        deep: the deep rung; None where the bundle has no model, or none that can be used.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Pipeline:
     async def _deep(self, query: Query, quick: list[Candidates], record: RequestRecord) -> tuple[Pool, Scores] | Reason:
         """The deep rung's pool and scores, or why there are none."""
         if self.deep is None:
-            return Reason.NOT_CONFIGURED
+            return Reason.DISABLED if Tier.DEEP in self.bundle.disabled else Reason.NOT_CONFIGURED
         if untried := record.not_tried(Tier.DEEP):
             return untried
         if not len(query.history):

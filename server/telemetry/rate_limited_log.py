@@ -1,4 +1,4 @@
-"""Log lines for what may happen at every call: said at once, then seldom, with how often it happened meanwhile.
+"""Log lines for what may happen at every call: written at once, then seldom, with how often it happened meanwhile.
 
 A line a request would be a second outage.
 """
@@ -17,10 +17,10 @@ EVERY_S = 10.0
 
 
 class RateLimitedLog:
-    """Says each thing at most every ten seconds; safe from many threads."""
+    """Logs each event at most every ten seconds; safe from many threads."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing has been said.
+        """Nothing has been logged.
 
         Args:
             log: where to.
@@ -29,22 +29,27 @@ class RateLimitedLog:
         self._log = log
         self._clock = clock
         self._lock = threading.Lock()
-        self._said: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, tuple[float, int]] = {}
 
-    def exception(self, what: str) -> None:
-        """Say that something failed, with the error that is being handled."""
-        self._tell(what, logging.ERROR, trace=True)
+    def exception(self, event: str, detail: str = "") -> None:
+        """Log that something failed, with the error that is being handled.
 
-    def error(self, what: str) -> None:
-        """Say that something is wrong."""
-        self._tell(what, logging.ERROR, trace=False)
+        Args:
+            event: what happened; one of few texts, since each is remembered and limited for itself.
+            detail: of this one time, such as an id; not part of what is limited.
+        """
+        self._write(event, detail, logging.ERROR, trace=True)
 
-    def _tell(self, what: str, level: int, *, trace: bool) -> None:
+    def error(self, event: str, detail: str = "") -> None:
+        """Log that something is wrong; arguments as for ``exception``."""
+        self._write(event, detail, logging.ERROR, trace=False)
+
+    def _write(self, event: str, detail: str, level: int, *, trace: bool) -> None:
         now_s = self._clock()
         with self._lock:
-            told_s, missed = self._said.get(what, (now_s - EVERY_S, 0))
-            due = now_s - told_s >= EVERY_S
-            self._said[what] = (now_s, 0) if due else (told_s, missed + 1)
+            last_s, omitted = self._last.get(event, (now_s - EVERY_S, 0))
+            due = now_s - last_s >= EVERY_S
+            self._last[event] = (now_s, 0) if due else (last_s, omitted + 1)
         if due:
-            again = f" ({missed} times more since last told)" if missed else ""
-            self._log.log(level, "%s%s", what, again, exc_info=trace)
+            again = f" ({omitted} more since the last such line)" if omitted else ""
+            self._log.log(level, "%s%s%s", event, f"; {detail}" if detail else "", again, exc_info=trace)

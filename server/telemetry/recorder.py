@@ -20,6 +20,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from core.types import Tier
+from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -71,6 +72,8 @@ class Call:
 
         started_ns: wall clock, nanoseconds since the Unix epoch.
 
+        duration_s: from arrival to end by a monotonic clock, seconds.
+
         deadline_ms: budget the call had when it came.
 
         answer: None when the call ended without one.
@@ -90,7 +93,7 @@ class Call:
 
 
 class Telemetry:
-    """Puts finished calls on metrics and spans, and lets parts of the server be watched."""
+    """Puts finished calls on metrics and spans, and exports numbers that other parts keep."""
 
     def __init__(
         self, meter_provider: MeterProvider | None = None, tracer_provider: TracerProvider | None = None
@@ -104,7 +107,7 @@ class Telemetry:
         self._meter = None if meter_provider is None else meter_provider.get_meter(SCOPE)
         self._metrics = None if self._meter is None else _Metrics(self._meter)
         self._tracer = None if tracer_provider is None else tracer_provider.get_tracer(SCOPE)
-        self._failed = False
+        self._limited_log = RateLimitedLog(_log)
 
     def record(self, call: Call) -> None:
         """Count a call and, when it is sampled, trace it; never raises. For one thread: the event loop's."""
@@ -114,11 +117,9 @@ class Telemetry:
             if self._tracer is not None:
                 _trace(self._tracer, call)
         except Exception:  # noqa: BLE001 - whatever goes wrong here, the call has been answered
-            if not self._failed:  # said once: it would be said at every call
-                self._failed = True
-                _log.exception("a call could not be recorded; later failures are not logged")
+            self._limited_log.exception("a call could not be recorded")
 
-    def watch(
+    def add_observable(
         self,
         name: str,
         unit: str,
@@ -262,7 +263,7 @@ def _parent(traceparent: str) -> Context:
 
 
 def _facts(call: Call) -> dict[str, str | int | float]:
-    """What a span says of a call; the same facts that the metrics count."""
+    """The attributes of a call's span; the same facts that the metrics count."""
     facts: dict[str, str | int | float] = {
         "rpc.system.name": "grpc",
         "rpc.method": _RPC_METHODS.get(call.method, OTHER),

@@ -77,7 +77,7 @@ def show(
 
 
 def _verdict(gate: Mapping[str, Any]) -> str:
-    """The gate's verdict; what failed is said with it."""
+    """The gate's verdict, with the rules that failed."""
     if not gate:
         return "was off"
     if gate["passed"]:

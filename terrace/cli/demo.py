@@ -263,6 +263,7 @@ def server(bundle: Path, redis: str) -> Iterator[str]:
     """A server process on a free port; its address."""
     command = [*_TERRACE, "serve", "--bundle", str(bundle), "--redis", redis, "--port", "0"]
     command += ["--exercise-share", "0"]  # what is shown is the same every time
+    command += ["--lame-duck-s", "0"]  # nobody else asks this server
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603 - our own command
         try:
             line = process.stdout.readline() if process.stdout else ""

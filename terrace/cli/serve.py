@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from core.manifest import newest_bundle
+from core.manifest import finished_bundles
 from terrace.cli.output import errors
 
 EMBEDDED = Path("build/store")
@@ -18,10 +18,10 @@ DEFAULT_PORT = 50051
 
 
 def serve(
-    bundles: Annotated[Path, typer.Option(help="Folder of bundles; the newest finished one is served.")] = Path(
+    bundles: Annotated[Path, typer.Option(help="Folder of bundles; the newest one that can be used is served.")] = Path(
         "build/bundles"
     ),
-    bundle: Annotated[Path | None, typer.Option(help="Serve this bundle instead of the newest.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Serve this bundle and no other.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = DEFAULT_PORT,
     redis: Annotated[
@@ -51,21 +51,29 @@ def serve(
     trace_share: Annotated[
         float, typer.Option(help="Part of the calls without a caller's trace that are traced.")
     ] = 0.01,
+    lame_duck_s: Annotated[
+        float,
+        typer.Option(
+            help="How long calls are answered on after SIGTERM while health says NOT_SERVING, seconds; "
+            "a second signal ends it."
+        ),
+    ] = 5.0,
     repeats_on: Annotated[
         list[str],
         typer.Option(help="A surface where items of the user's past may come back; may be given several times."),
     ] = [],  # noqa: B006
 ) -> None:
-    """Serve the newest bundle over gRPC.
+    """Serve the newest bundle that can be used over gRPC.
 
-    Stops cleanly on Ctrl-C and SIGTERM: calls in flight are finished first.
+    Stops cleanly on Ctrl-C and SIGTERM: health says NOT_SERVING, calls are answered for a few seconds more (press
+    Ctrl-C again to skip them), then calls in flight are finished.
     """
     from server.app import run
     from server.settings import Settings
     from server.store.embedded import EmbeddedStore, StoreError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    folder = bundle or newest_bundle(bundles)
+    folders = finished_bundles(bundles) if bundle is None else [bundle]
     with ExitStack() as stack:
         if redis is None:
             try:
@@ -86,9 +94,12 @@ def serve(
                 metrics_port=metrics_port,
                 otlp_endpoint=otlp,
                 trace_share=trace_share,
+                lame_duck_s=lame_duck_s,
                 surfaces=dict.fromkeys(repeats_on, True),
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
-        code = run(settings, folder, on_ready=lambda bound: typer.echo(f"serving {folder.name} on {host}:{bound}"))
+        code = run(
+            settings, folders, on_ready=lambda version, bound: typer.echo(f"serving {version} on {host}:{bound}")
+        )
     raise typer.Exit(code)

@@ -68,18 +68,20 @@ class InProcess:
         return self._loop.run_until_complete(self._pipeline.answer(request, user, record, now_s=now_s))
 
     def golden(self) -> tuple[dict[str, Any], ...]:
-        """Requests of a newcomer and of users who had popular items, with this bundle's answers."""
+        """Requests of a newcomer and of users who had popular items, with the answer of every rung that has one."""
         bundle = self.bundle
         request = Request(user_id="golden", limit=max(GOLDEN_HISTORIES))
         newcomer = self.recommend(request, UserState(), bundle.manifest.as_of_s, Tier.POPULARITY)
         popular = [bundle.catalogue.ids[row] for row in newcomer.rows]
         event_type = next(iter(bundle.manifest.event_types), "")
-        histories = [
-            [(item_id, event_type, n * _HOUR_S) for n, item_id in enumerate(popular[:h])] for h in GOLDEN_HISTORIES
-        ]
-        return tuple(
-            self._loop.run_until_complete(record_golden(self._pipeline, history, GOLDEN_LIMIT)) for history in histories
-        )
+        entries: dict[tuple[int, str], dict[str, Any]] = {}
+        for size in GOLDEN_HISTORIES:
+            history = [(item_id, event_type, n * _HOUR_S) for n, item_id in enumerate(popular[:size])]
+            for tier in (Tier.CF, Tier.DEEP):
+                asked = record_golden(self._pipeline, history, GOLDEN_LIMIT, tier)
+                entry = self._loop.run_until_complete(asked)
+                entries.setdefault((size, entry["tier"]), entry)
+        return tuple(entries.values())
 
     def close(self) -> None:
         """End the threads."""

@@ -36,6 +36,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_BREAKER_OPEN: _ClassVar[Reason]
     REASON_EXERCISED: _ClassVar[Reason]
     REASON_FORCED: _ClassVar[Reason]
+    REASON_DISABLED: _ClassVar[Reason]
 TIER_UNSPECIFIED: Tier
 TIER_POPULARITY: Tier
 TIER_CF: Tier
@@ -57,6 +58,7 @@ REASON_OVERLOADED: Reason
 REASON_BREAKER_OPEN: Reason
 REASON_EXERCISED: Reason
 REASON_FORCED: Reason
+REASON_DISABLED: Reason
 
 class RecommendRequest(_message.Message):
     __slots__ = ("user_id", "surface", "limit", "filters", "exclude_item_ids", "recent_events", "context")

@@ -1,4 +1,4 @@
-"""A serving process over the toy bundle. ``python toy_server.py FOLDER [STORE_URL]``.
+"""A serving process over the toy bundle. ``python toy_server.py FOLDER PORT [SETTINGS]``, the last as JSON.
 
 Prints the port when it listens to calls. ``FOLDER/load`` is a pipe: the bundle is loaded once it can be
 read. A model that finds ``FOLDER/hold`` tells so in ``FOLDER/held`` (a pipe) and waits for ``FOLDER/go``.
@@ -6,6 +6,7 @@ read. A model that finds ``FOLDER/hold`` tells so in ``FOLDER/held`` (a pipe) an
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from tests.server import toy
 FOLDER = Path(sys.argv[1])
 
 
-def say(what: object) -> None:
-    sys.stdout.write(f"{what}\n")
+def say(*what: object) -> None:
+    sys.stdout.write(f"{what[-1]}\n")
     sys.stdout.flush()
 
 
@@ -34,7 +35,6 @@ def hold(_: object) -> None:
 
 
 if __name__ == "__main__":
-    settings = Settings(
-        port=int(sys.argv[2]), max_request_ms=30_000, store_url=sys.argv[3] if len(sys.argv) > 3 else None
-    )
-    sys.exit(run(settings, FOLDER, on_ready=say, load=load))
+    chosen = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    settings = Settings(port=int(sys.argv[2]), max_request_ms=30_000, **{"lame_duck_s": 0.0, **chosen})
+    sys.exit(run(settings, [FOLDER], on_ready=say, load=load))

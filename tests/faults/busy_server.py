@@ -145,11 +145,11 @@ def main(settings: str, cost_ms: str) -> int:
     busy = Busy(float(cost_ms) / 1000)
     busy.hook()
 
-    def ready(port: int) -> None:
+    def ready(_version: str, port: int) -> None:
         threading.Thread(target=_listen, args=(busy,), daemon=True).start()
         _say({"port": port})
 
-    return app.run(Settings(**json.loads(settings)), Path(), on_ready=ready, load=busy.load)
+    return app.run(Settings(**json.loads(settings)), [Path()], on_ready=ready, load=busy.load)
 
 
 if __name__ == "__main__":

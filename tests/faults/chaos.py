@@ -55,7 +55,7 @@ class ChaosServer:
             settings: of ``server.settings.Settings``; by default no call exercises a lower rung.
         """
         self._log = log
-        chosen = json.dumps({"port": 0, "metrics_port": 0, "exercise_share": 0.0, **settings})
+        chosen = json.dumps({"port": 0, "metrics_port": 0, "exercise_share": 0.0, "lame_duck_s": 0.0, **settings})
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.chaos_server", str(folder), chosen],

@@ -177,15 +177,15 @@ class Chaos:
 
     def hook(self) -> None:
         """Get hold of the parts that ``server.app`` makes."""
-        watch, edge, exporters = app.watch, app.CallGuard, app.exporters
+        add_gauges, edge, exporters = app.add_gauges, app.CallGuard, app.exporters
 
-        def watching(telemetry: Any, **parts: Any) -> None:
+        def adding(telemetry: Any, **parts: Any) -> None:
             self._parts, self._loop = parts, asyncio.get_running_loop()
             pipeline = parts["pipeline"]
             pipeline._store = Counted(pipeline._store, self.faults["user_store"])
             for name, fault in self.faults.items():
                 fault.breaker = pipeline.breakers[name]
-            watch(telemetry, **parts)
+            add_gauges(telemetry, **parts)
 
         def counting(settings: Any, admission: Any, record: Any) -> Any:
             def count(call: Any) -> None:
@@ -199,7 +199,7 @@ class Chaos:
             self.metrics_port = exported.metrics_port
             return exported
 
-        app.watch, app.CallGuard, app.exporters = watching, counting, exporting
+        app.add_gauges, app.CallGuard, app.exporters = adding, counting, exporting
 
     def obey(self, line: str) -> dict[str, Any]:
         match line.split():
@@ -283,11 +283,11 @@ def main(folder: str, settings: str) -> int:
     chaos = Chaos(Path(folder))
     chaos.hook()
 
-    def ready(port: int) -> None:
+    def ready(_version: str, port: int) -> None:
         threading.Thread(target=_listen, args=(chaos,), daemon=True).start()
         _say({"port": port, "metrics_port": chaos.metrics_port})
 
-    return app.run(Settings(**json.loads(settings)), Path(folder), on_ready=ready, load=chaos.load)
+    return app.run(Settings(**json.loads(settings)), [Path(folder)], on_ready=ready, load=chaos.load)
 
 
 if __name__ == "__main__":

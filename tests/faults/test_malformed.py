@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc_health.v1 import health
 
 from server.app import MAX_MESSAGE_BYTES, _listen
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE, Servicer
+from server.health import Health
 from server.overload.breaker import State
 from server.settings import Settings
 from terrace.v1 import recommendation_pb2 as pb
@@ -54,7 +54,7 @@ async def world() -> AsyncIterator[World]:
     async with running(SETTINGS) as server:
         door = AcceptQueueProbe(lambda: 0)
         handlers = Servicer(SETTINGS, now_s=lambda: 1000.0).handler(server.edge), door.handler()
-        listening, port = await _listen(Settings(port=0), handlers, health.aio.HealthServicer(), door.address)
+        listening, port = await _listen(Settings(port=0), handlers, Health(SERVICE), door.address)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield World(server, channel)
         await listening.stop(None)

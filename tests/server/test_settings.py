@@ -20,6 +20,7 @@ BOUNDS: dict[str, tuple[str, list[float], list[float]]] = {
     "score_timeout_ms": (ABOVE_0, [0.001, 1e6], [0, -1, NAN]),
     "drain_s": (ABOVE_0, [0.001, 1e6], [0, -1, NAN]),
     "reserve_ms": (FROM_0, [0, 100], [-0.001, NAN]),
+    "lame_duck_s": (FROM_0, [0, 100], [-0.001, NAN]),
     "floor_ms": (FROM_0, [0, 100], [-0.001, NAN]),
     "warm_up_requests": (FROM_0, [0, 100], [-1]),
     "store_share": (SHARE, [0.001, 0.999], [0, 1, -0.1, NAN]),

@@ -18,7 +18,7 @@ import pytest
 from core.types import Reason, Tier, UserState
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE
-from server.gauges import watch
+from server.gauges import add_gauges
 from server.overload.admission import Criticality
 from server.overload.breaker import State
 from server.overload.loop_lag import LoopLag
@@ -233,7 +233,7 @@ def _is_mixed(counted: Tally) -> None:
 
 def watched(telemetry: Telemetry, server: Running, store: UserStore) -> LoopLag:
     lag, door = LoopLag(server.admission.notice_lag), AcceptQueueProbe(lambda: 0)
-    watch(
+    add_gauges(
         telemetry,
         admission=server.admission,
         pipeline=server.pipeline,

@@ -149,7 +149,7 @@ def test_a_deployment_names_its_service(collector: Collector, monkeypatch: pytes
 
 def test_prometheus_reads_the_metrics_from_their_port() -> None:
     out = exporters(metrics_port=0)
-    out.telemetry.watch("terrace.limit", "{call}", "Calls that may be in flight.", lambda: [(7, {})])
+    out.telemetry.add_observable("terrace.limit", "{call}", "Calls that may be in flight.", lambda: [(7, {})])
     out.telemetry.record(CALL)
     with urllib.request.urlopen(f"http://127.0.0.1:{out.metrics_port}/metrics", timeout=GENEROUS_S) as response:
         text = response.read().decode()

@@ -208,8 +208,8 @@ def test_parts_are_read_when_metrics_are_collected() -> None:
     def breakers() -> Iterator[tuple[float, dict[str, str]]]:
         return ((value, {"state": name}) for name, value in state.items())
 
-    observed.telemetry.watch("terrace.breaker", "1", "State.", breakers)
-    observed.telemetry.watch("terrace.breaker.opened", "1", "Times.", lambda: [(opened, {})], kind="counter")
+    observed.telemetry.add_observable("terrace.breaker", "1", "State.", breakers)
+    observed.telemetry.add_observable("terrace.breaker.opened", "1", "Times.", lambda: [(opened, {})], kind="counter")
     assert observed.counts("terrace.breaker") == Counter({labels(state="closed"): 1})
     state, opened = {"closed": 0, "open": 1}, 5
     assert observed.counts("terrace.breaker") == Counter({labels(state="open"): 1})
@@ -218,8 +218,8 @@ def test_parts_are_read_when_metrics_are_collected() -> None:
 
 def test_a_part_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixture) -> None:
     observed = Observed()
-    observed.telemetry.watch("terrace.broken", "1", "Raises.", lambda: [(1 / 0, {})])
-    observed.telemetry.watch("terrace.limit", "{call}", "Works.", lambda: [(3, {})])
+    observed.telemetry.add_observable("terrace.broken", "1", "Raises.", lambda: [(1 / 0, {})])
+    observed.telemetry.add_observable("terrace.limit", "{call}", "Works.", lambda: [(3, {})])
     observed.telemetry.record(CALL)
     assert "terrace.limit" in observed.names()
     assert observed.tally() == Tally.of([Facts.of_call(CALL)])
@@ -229,4 +229,4 @@ def test_a_part_that_cannot_be_read_hides_no_other(caplog: pytest.LogCaptureFixt
 def test_telemetry_that_goes_nowhere_reads_nothing() -> None:
     telemetry = Telemetry()
     telemetry.record(CALL)
-    telemetry.watch("terrace.limit", "1", "Never read.", lambda: pytest.fail("read"))
+    telemetry.add_observable("terrace.limit", "1", "Never read.", lambda: pytest.fail("read"))
