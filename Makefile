@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt
 GROUP ?= dev
+# The CPU build of the pinned torch, where pip finds one; `make setup TORCH=torch` takes the build that pip prefers.
+TORCH ?= $(shell sed -n 's/^torch==.*/&+cpu/p' deploy/constraints.txt)
 EVENTS ?=
 ITEMS ?=
 BASE ?= HEAD~1
@@ -18,8 +21,13 @@ setup: $(VENV)/.done-$(GROUP)
 
 $(VENV)/.done-$(GROUP): pyproject.toml deploy/constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt pip
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c deploy/constraints.txt --group $(GROUP) --editable .
+	$(PIP) pip
+ifneq ($(filter offline test dev,$(GROUP)),)
+	@echo "setup: downloading $(TORCH) and what it needs; this takes a while"
+	@$(PIP) "$(TORCH)" 2>/dev/null || echo "setup: pip found no $(TORCH) and takes the default build. On Linux that downloads 2.7 GB" \
+	    "with CUDA; the README says how to name an index that has the CPU build"
+endif
+	$(PIP) --group $(GROUP) --editable .
 	touch $@
 
 protos: setup
@@ -39,7 +47,7 @@ test-faults: setup
 	$(BIN)/python -m pytest tests/faults
 
 test-spark: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt --group spark
+	$(PIP) --group spark
 	$(BIN)/python -m pytest -m spark
 
 demo: setup
