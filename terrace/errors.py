@@ -5,7 +5,7 @@ Every one is a ``grpc.RpcError``, so that code written for gRPC's own errors goe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import grpc
 
@@ -41,7 +41,7 @@ class TerraceError(grpc.RpcError):
         """What the server or gRPC says about it."""
         return self._details
 
-    def trailing_metadata(self) -> Trailing:
+    def trailing_metadata(self) -> Trailing:  # type: ignore[override]  # the stubs name a private class of grpcio
         """Metadata that came with the status, key and value."""
         return self._trailing
 
@@ -102,7 +102,7 @@ def error_of(error: grpc.RpcError, target: str) -> TerraceError:
         target: who was called, to be named where nobody answered.
     """
     code: grpc.StatusCode = error.code()
-    pairs: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
+    pairs: Iterable[Any] = error.trailing_metadata() or ()
     trailing = tuple((key, value) for key, value in pairs)
     details = error.details() or "no details"
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:

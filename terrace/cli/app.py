@@ -1,4 +1,4 @@
-"""Which commands there are, and how their failures are told."""
+"""Which commands there are, and how their failures are shown."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import typer
 
 from core.manifest import BundleError
 from offline.errors import InputError
+from server.store.embedded import StoreError
 from terrace.cli import ask, build, bundle, compare, demo, ingest, quality, serve
-from terrace.cli.output import errors
+from terrace.cli.output import print_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,9 +23,9 @@ A first tour: `terrace demo`. With your own data:
 
 1. `terrace build --events events.parquet --items items.parquet` reads, reports, trains, evaluates and publishes a bundle
 
-2. `terrace serve` answers from the newest bundle
+2. `terrace ingest --events events.parquet --items items.parquet` loads what users did into the store
 
-3. `terrace ingest --events events.parquet` loads what users did into the store
+3. `terrace serve` answers from the newest bundle
 
 4. `terrace recommend USER` asks as a client would
 """,
@@ -47,6 +48,6 @@ def main() -> None:
     """Run the command line; what the user can mend is one message and exit code 2, never a traceback."""
     try:
         app()
-    except (BundleError, InputError) as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    except (BundleError, InputError, StoreError) as error:
+        print_error(error)
         sys.exit(BAD_INPUT)

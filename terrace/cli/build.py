@@ -88,8 +88,8 @@ def build(
 
     writable(report_to)
     earlier = load_previous(previous, bundles)
-    with builder(source) as (made, told):
-        found = measure(made, told) if measured else None
+    with builder(source) as (made, progress):
+        found = measure(made, progress) if measured else None
         verdict = check(found, earlier)
         entry = gate_entry(verdict, gate)
         refused = entry.get("action") == "refuse"
@@ -140,8 +140,8 @@ def evaluate(
     from offline.publish.gate import check
 
     writable(report_to)
-    with builder(source) as (made, told):
-        found = measure(made, told)
+    with builder(source) as (made, progress):
+        found = measure(made, progress)
         if report_to is not None:
             entry = gate_entry(check(found, None), "mark")
             judged = replace(found, manifest=replace(found.manifest, gate=entry))

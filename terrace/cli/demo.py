@@ -88,8 +88,8 @@ def demo(
         events, items = generate(folder / "shop")
     previous = load_previous("", bundles)
     source = Source(events, items or None, column_map, weight)
-    with builder(source, report_to=console) as (made, told):
-        measured = measure(made, told)
+    with builder(source, report_to=console) as (made, progress):
+        measured = measure(made, progress)
         # A first look should end with answers, also on data on which a rung is worth nothing.
         gate = gate_entry(check(measured, previous), "mark")
         bundle = release(made, bundles, measured, gate, previous)
@@ -99,7 +99,7 @@ def demo(
         who = cast_of(made)
         shutil.rmtree(folder / "store", ignore_errors=True)
         with store(folder / "store") as embedded:
-            ingest(embedded.url, made, told)
+            ingest(embedded.url, made, progress)
     console.print(f"published [bold]{bundle}[/], report in {bundle / 'report.html'}", highlight=False, soft_wrap=True)
     if keep_serving:
         raise typer.Exit(serve_on(bundle, folder, port))
@@ -111,19 +111,19 @@ def demo(
         healthy(client, who, titles)
         chapter("3  Break things", "The same case again, while something is wrong.")
         with server(broken_model(bundle, folder), embedded.url) as broken, connected(broken) as other:
-            tell(
+            show_answer(
                 "A model that answers NaN: the rung below answers, in time",
                 lambda: other.recommend(who.user, limit=LIST, timeout_ms=NORMAL_MS),
                 titles,
             )
         refused(bundle, folder)
         embedded.stop()
-        tell(
+        show_answer(
             "Redis is gone: nothing is known of the user, and the answer says so",
             lambda: client.recommend(who.user, limit=LIST, timeout_ms=NORMAL_MS),
             titles,
         )
-        tell(
+        show_answer(
             "Redis is gone, but the caller knows what the user did",
             lambda: client.recommend(who.user, limit=LIST, recent_events=news(who), timeout_ms=NORMAL_MS),
             titles,
@@ -144,14 +144,14 @@ def healthy(client: Client, who: Cast, titles: dict[str, str]) -> None:
     from terrace.client import Filters
 
     client.recommend(who.user, limit=LIST, timeout_ms=1000.0)  # opens the connection
-    tell("A known user", lambda: client.recommend(who.user, limit=LIST, timeout_ms=NORMAL_MS), titles)
-    tell(
+    show_answer("A known user", lambda: client.recommend(who.user, limit=LIST, timeout_ms=NORMAL_MS), titles)
+    show_answer(
         "The same user, who just looked at other things: " + ", ".join(titles.get(i, i) or i for i in who.news),
         lambda: client.recommend(who.user, limit=LIST, recent_events=news(who), timeout_ms=NORMAL_MS),
         titles,
     )
-    tell("A new user", lambda: client.recommend("nobody-knows-me", limit=LIST, timeout_ms=NORMAL_MS), titles)
-    tell(
+    show_answer("A new user", lambda: client.recommend("nobody-knows-me", limit=LIST, timeout_ms=NORMAL_MS), titles)
+    show_answer(
         f"What goes with {titles.get(who.item, who.item)}",
         lambda: client.similar_items(who.item, limit=LIST, timeout_ms=NORMAL_MS),
         titles,
@@ -160,12 +160,12 @@ def healthy(client: Client, who: Cast, titles: dict[str, str]) -> None:
         wish, filters = f"only {who.category}", Filters(categories=(who.category,))
     else:
         wish, filters = f"nothing above {who.price or 0:.2f}", Filters(max_price=who.price)
-    tell(
+    show_answer(
         f"The known user, {wish}",
         lambda: client.recommend(who.user, limit=LIST, filters=filters, timeout_ms=NORMAL_MS),
         titles,
     )
-    tell(
+    show_answer(
         f"The known user, with {TIGHT_MS:g} ms",
         lambda: client.recommend(who.user, limit=LIST, timeout_ms=TIGHT_MS),
         titles,
@@ -178,7 +178,7 @@ def chapter(title: str, what: str) -> None:
     console.print(Panel(what, title=f"[bold]{title}[/]", title_align="left"))
 
 
-def tell(heading: str, call: Callable[[], Answer], titles: dict[str, str]) -> None:
+def show_answer(heading: str, call: Callable[[], Answer], titles: dict[str, str]) -> None:
     """Ask, and print the answer or that there was none in time."""
     import grpc
 
@@ -241,11 +241,11 @@ def cast_of(made: Builder) -> Cast:
     )
 
 
-def ingest(url: str, made: Builder, told: Progress) -> None:
+def ingest(url: str, made: Builder, progress: Progress) -> None:
     """Fill the store from the log that the build read."""
     from terrace.cli.ingest import fill
 
-    asyncio.run(fill(url, "default", made.world.data, made.world.log, told))
+    asyncio.run(fill(url, "default", made.world.data, made.world.log, progress))
 
 
 def store(folder: Path) -> Any:

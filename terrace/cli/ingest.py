@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from terrace.cli.options import Events, Items, Map, Weight, dataset
-from terrace.cli.output import bars, console, errors
+from terrace.cli.output import UNREACHABLE, console, errors, print_error, print_warning, show_progress
 from terrace.cli.serve import EMBEDDED
 
 if TYPE_CHECKING:
@@ -24,45 +24,71 @@ USERS_PER_BATCH = 500
 def ingest(
     events: Events,
     items: Items = None,
-    redis: Annotated[
-        str | None, typer.Option(help="URL of Redis or Valkey. Without it the embedded store's folder is filled.")
+    store_url: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of Redis or Valkey, as for `terrace serve`. Without it the embedded store's folder is filled."
+        ),
     ] = None,
     data: Annotated[Path, typer.Option(help="Where the embedded Valkey keeps its data.")] = EMBEDDED,
-    namespace: Annotated[str, typer.Option(help="Separates deployments that share one Redis.")] = "default",
+    namespace: Annotated[str, typer.Option(help="Separates deployments that share one store.")] = "default",
     column_map: Map = [],  # noqa: B006 - typer copies it
     weight: Weight = [],  # noqa: B006 - typer copies it
 ) -> None:
     """Replace the stored history of every user in a file of events.
 
     The embedded store must not be in use by a running server at the same time.
+
+    Example: `terrace ingest --events 'events/*.parquet' --items items.csv --store-url redis://localhost:6379`
     """
+    from offline.read.data_report import render
     from offline.read.event_log import EventLog
     from server.store.embedded import EmbeddedStore
 
     with ExitStack() as stack:
-        told = stack.enter_context(bars())
+        progress = stack.enter_context(show_progress())
         read, _ = stack.enter_context(dataset(events, items, column_map, weight, needs_time=False))
+        errors.print(render(read.report))
         if not read.report.first_event:
-            errors.print("warning: there is no timestamp: all events are stored as of now, in no order of theirs")
+            print_warning("there is no timestamp: all events are stored as of now, in no order of theirs")
         log = EventLog.read(read.events, len(read.user_ids))
-        url = redis or stack.enter_context(EmbeddedStore(data)).url
-        stored = asyncio.run(fill(url, namespace, read, log, told))
+        url = store_url or stack.enter_context(EmbeddedStore(data)).url
+        stored = asyncio.run(fill(url, namespace, read, log, progress))
     console.print(f"stored {stored:,} events of {log.n_users:,} users")
 
 
-async def fill(url: str, namespace: str, read: Dataset, log: EventLog, told: Progress) -> int:
-    """Write the newest events of every user; returns how many."""
+async def fill(url: str, namespace: str, read: Dataset, log: EventLog, progress: Progress) -> int:
+    """Write the newest events of every user.
+
+    Returns:
+        How many events were written.
+
+    Raises:
+        typer.BadParameter: the URL or the namespace is none of a store; the message does not repeat the URL, which may
+            hold a password.
+        typer.Exit: the store cannot be reached or refuses to be written to.
+    """
+    from redis import RedisError
+
     from server.store.user_store import RedisUserStore
 
-    store = RedisUserStore(url, namespace, read.seen_types, connect_timeout_s=2.0)
-    stored = 0
+    try:
+        store = RedisUserStore(url, namespace, read.seen_types, connect_timeout_s=2.0)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    stored = start = 0
     try:
         for start in range(0, log.n_users, USERS_PER_BATCH):
             batch = range(start, min(start + USERS_PER_BATCH, log.n_users))
             users = {read.user_ids[u]: log.events_of(u, read.catalogue.ids, read.event_types) for u in batch}
             stored += sum(map(len, users.values()))
             await store.load(users)
-            told("ingest users", batch.stop, log.n_users)
+            progress("ingest users", batch.stop, log.n_users)
+    except RedisError as error:
+        print_error(
+            f"the user store: {error}. {start:,} of {log.n_users:,} users are stored; once it is there, run this again"
+        )
+        raise typer.Exit(UNREACHABLE) from None
     finally:
         await store.close()
     return stored

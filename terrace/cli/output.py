@@ -1,4 +1,4 @@
-"""What people read: tables of answers and figures, and bars while they wait."""
+"""What people read: tables of answers and figures, errors, and progress while they wait."""
 
 from __future__ import annotations
 
@@ -14,25 +14,42 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from offline.progress import Progress as Told
+    from offline.progress import Progress as Report
     from terrace.client import Answer
 
 FILE_WIDTH = 130
 """Columns of output that goes to a file or a pipe."""
-FEW_STEPS = 50
-"""Work of at most so many steps is logged step by step where there is no terminal: epochs, trials."""
+LINE_EVERY_S = 10.0
+"""Where there is no terminal, work that goes on has a line this often, seconds."""
+WORTH_A_LINE_S = 1.0
+"""Where there is no terminal, work that ended sooner has no line."""
+
+UNREACHABLE = 3
+"""Exit code where a server or the store could not be reached."""
 
 console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
 errors = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
 
 
+def print_error(text: object) -> None:
+    """One message on standard error that says what is wrong; ``text`` is shown as it is, brackets too."""
+    errors.print(f"[bold red]error:[/] {escape(str(text))}", highlight=False, soft_wrap=True)
+
+
+def print_warning(text: object) -> None:
+    """One message on standard error about what was not done as asked."""
+    errors.print(f"[yellow]warning:[/] {escape(str(text))}", highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def bars(*, quiet: bool = False) -> Iterator[Told]:
-    """A progress bar per kind of work, on standard error so that ``--json`` stays clean; lines where no terminal is."""
-    if not quiet and not errors.is_terminal:
-        yield _lines()
+def show_progress() -> Iterator[Report]:
+    """A bar per kind of work, on standard error so that ``--json`` stays clean; lines where there is no terminal."""
+    if not errors.is_terminal or errors.is_dumb_terminal:
+        lines = ProgressLines()
+        yield lines
+        lines.end()
         return
     columns = (
         TextColumn("{task.description}"),
@@ -41,33 +58,60 @@ def bars(*, quiet: bool = False) -> Iterator[Told]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=errors, disable=quiet) as progress:
+    with Progress(*columns, console=errors) as shown:
         tasks: dict[str, Any] = {}
 
-        def told(what: str, done: int, total: int, note: str = "") -> None:
+        def report(what: str, done: int, total: int, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total, note=note)
-            progress.update(tasks[what], completed=done, total=total, note=note)
+                tasks[what] = shown.add_task(what, total=total, note=note)
+            shown.update(tasks[what], completed=done, total=total, note=note)
 
-        yield told
+        yield report
 
 
-def _lines() -> Told:
-    """For log files: one line a step of work with few steps, one at the end of other work."""
-    began = time.monotonic()
+class ProgressLines:
+    """Progress for log files: a line when work has ended that took a second or more, and one every ten seconds.
 
-    def told(what: str, done: int, total: int, note: str = "") -> None:
-        if done and (done == total or total <= FEW_STEPS):
-            passed = time.monotonic() - began
-            errors.print(f"{passed:7.1f} s  {what} {done}/{total} {note}", highlight=False, markup=False)
+    Args:
+        clock: monotonic, seconds.
+    """
 
-    return told
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._reported = self._printed = clock()
+        self._what, self._done, self._since = "", 0, self._began
+        self._pending = ""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """See ``offline.progress.Progress``."""
+        now = self._clock()
+        if what != self._what or done < self._done:  # other work, or the same anew
+            self.end()
+            self._what, self._since = what, self._reported
+        elif self._done >= total:
+            return
+        self._done, self._reported = done, now
+        self._pending = f"{now - self._began:7.1f} s  {what} {done}/{total} {note}".rstrip()
+        if done >= total:
+            self.end()
+        elif now - self._printed >= LINE_EVERY_S:
+            self._print()
+
+    def end(self) -> None:
+        """The line of work that ended, also before it had done all that it could: a training may stop early."""
+        if self._pending and self._reported - self._since >= WORTH_A_LINE_S:
+            self._print()
+        self._pending = ""
+
+    def _print(self) -> None:
+        errors.print(self._pending, highlight=False, markup=False, soft_wrap=True)
+        self._printed, self._pending = self._reported, ""
 
 
 def answer_table(answer: Answer, titles: Mapping[str, str], heading: str, elapsed_ms: float) -> Table:
     """One answer: its items with titles, and under them how it came to be."""
     table = Table(
-        title=heading,
+        title=escape(heading),
         title_justify="left",
         caption=_caption(answer, elapsed_ms),
         caption_justify="left",

@@ -11,7 +11,7 @@ import typer
 
 from terrace.cli.build import show
 from terrace.cli.options import Ablate, Checkpoints, TrainMinutes
-from terrace.cli.output import console, errors
+from terrace.cli.output import console, print_warning
 from terrace.cli.steps import Source, builder, gate_entry, measure
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def quality(
         checkpoints=checkpoints,
         ablate=ablate,
     )
-    with builder(source) as (made, told):
-        found = measure(made, told)
+    with builder(source) as (made, progress):
+        found = measure(made, progress)
         if not found.figures:
             raise typer.Exit(1)
         module = load(folder.parent / REFERENCE)
         if module is None:
-            errors.print(f"warning: no plain baselines, {folder.parent / REFERENCE} is not there", soft_wrap=True)
-        beside = plain(protocol, Reference(made, module), told) if module is not None else {}
+            print_warning(f"no plain baselines, {folder.parent / REFERENCE} is not there")
+        beside = plain(protocol, Reference(made, module), progress) if module is not None else {}
         reached = hold(protocol.targets, {**found.figures, BASELINES: beside})
         manifest = replace(found.manifest, gate=gate_entry(check(found, None), "mark"))
         page = render(
@@ -107,11 +107,11 @@ def source_of(protocol: Protocol, folder: Path) -> Source:
     )
 
 
-def plain(protocol: Protocol, reference: Reference, told: Progress) -> dict[str, Any]:
+def plain(protocol: Protocol, reference: Reference, progress: Progress) -> dict[str, Any]:
     """The plain methods' figures, for new items and where repeats are allowed."""
     from offline.evaluate.public_data import NEW, REPEATS
 
-    found = {NEW: reference.figures(protocol.baselines, new_only=True, progress=told)}
+    found = {NEW: reference.figures(protocol.baselines, new_only=True, progress=progress)}
     if protocol.repeat_baselines:
-        found[REPEATS] = reference.figures(protocol.repeat_baselines, new_only=False, progress=told)
+        found[REPEATS] = reference.figures(protocol.repeat_baselines, new_only=False, progress=progress)
     return found

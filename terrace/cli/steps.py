@@ -13,7 +13,7 @@ import typer
 
 from core.manifest import MANIFEST_NAME, BundleError, newest_bundle
 from terrace.cli.options import dataset
-from terrace.cli.output import bars, errors
+from terrace.cli.output import errors, print_warning, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,7 +70,7 @@ def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Build
         tempfile.TemporaryDirectory(prefix="terrace-build-") as scratch,
     ):
         report_to.print(render(data.report))
-        with bars() as told:
+        with show_progress() as progress:
             world = World.read(data, backend, Path(scratch), source.target_types)
             made = Builder(
                 world,
@@ -78,15 +78,15 @@ def builder(source: Source, report_to: Console = errors) -> Iterator[tuple[Build
                 source.horizon_days,
                 seed=source.seed,
                 deep=source.deep,
-                progress=told,
+                progress=progress,
                 training=Training(source.train_minutes, source.checkpoints, source.ablate),
             )
-            yield made, told
+            yield made, progress
         for warning in made.warnings:
-            errors.print(f"warning: {warning}", soft_wrap=True)
+            print_warning(warning)
 
 
-def measure(made: Builder, told: Progress) -> Measured:
+def measure(made: Builder, progress: Progress) -> Measured:
     """Fit at the last window's cut, and ask the serving code that window's cases; no figures where there are none."""
     from offline.evaluate.evaluation import evaluate
     from offline.evaluate.per_user import PerUser
@@ -103,9 +103,9 @@ def measure(made: Builder, told: Progress) -> Measured:
         kept.append(PerUser.of(cases, data.user_ids, data.catalogue.ids, values))
 
     with InProcess(folder) as served:
-        figures = evaluate(made, served, keep=keep, progress=told)
+        figures = evaluate(made, served, keep=keep, progress=progress)
     if not figures:
-        errors.print("warning: nobody turned to anything new in the last window, so there is nothing to measure")
+        print_warning("nobody turned to anything new in the last window, so there is nothing to measure")
     measured = replace(manifest, metrics=figures, rungs=tuple(figures.get("order", ())))
     return Measured(measured, kept[0] if kept else None)
 
@@ -137,7 +137,7 @@ def load_previous(name: str, bundles: Path) -> Measured | None:
     try:
         return Measured.load(newest_bundle(bundles))
     except BundleError as error:
-        errors.print(f"warning: no comparison with the previous bundle: {error}", soft_wrap=True)
+        print_warning(f"no comparison with the previous bundle: {error}")
         return None
 
 

@@ -55,12 +55,12 @@ async def raised(kind: str, target: str, method: str = "recommend", *values: Any
         with Client(target) as client:
             getattr(client, method)(*values, **asked)
 
+    async def with_asyncio() -> None:
+        async with AsyncClient(target) as client:
+            await getattr(client, method)(*values, **asked)
+
     with pytest.raises(TerraceError) as error:
-        if kind == "blocking":
-            await asyncio.to_thread(blocking)
-        else:
-            async with AsyncClient(target) as client:
-                await getattr(client, method)(*values, **asked)
+        await (asyncio.to_thread(blocking) if kind == "blocking" else with_asyncio())
     return error.value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import fields
 from inspect import signature
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from terrace.cli import output
 from terrace.cli.build import build, evaluate
 from terrace.cli.demo import server, store
-from terrace.cli.output import bars
+from terrace.cli.output import ProgressLines, show_progress
 from terrace.cli.steps import Source
 from terrace.client import Client, Event, Tier
 from tests.e2e.commands import terrace
@@ -104,7 +107,8 @@ def test_asking_from_the_command_line(address: str, built: tuple[Path, dict[str,
     assert item not in [i["item_id"] for i in similar["items"]]
     assert len(similar["items"]) == 4
     nobody = terrace("recommend", "anyone", "--server", "localhost:9", "--timeout-ms", "500", expect=3)
-    assert "Does a server listen on localhost:9?" in nobody.stderr
+    assert "localhost:9" in nobody.stderr
+    assert "Start a server with `terrace serve`" in nobody.stderr
 
 
 @pytest.mark.parametrize(
@@ -116,12 +120,41 @@ def test_asking_from_the_command_line(address: str, built: tuple[Path, dict[str,
         (("build", "--events", "e.csv", "--split", "sideways"), "sideways"),
         (("build", "--events", "e.csv", "--engine", "abacus"), "abacus"),
         (("build", "--events", "e.csv", "--weight", "like=much"), "not a number"),
+        (("build", "--events", "[brackets].csv"), "[brackets].csv"),
+        (("recommend", "ada", "--server", "http://localhost:50051"), "expected host:port"),
+        (("similar", "mug", "--server", "localhost"), "expected host:port"),
     ],
 )
 def test_what_a_user_can_mend_is_one_message_and_no_traceback(arguments: tuple[str, ...], said: str) -> None:
     done = terrace(*arguments, expect=2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "said", "code"),
+    [
+        ("localhost:6379", "the store URL must start with one of redis://", 2),
+        ("redis://:hunter2@localhost:1", "0 of 1 users are stored; once it is there, run this again", 3),
+    ],
+    ids=["no URL", "nobody listens"],
+)
+def test_a_store_that_cannot_be_written_to_is_one_message(tmp_path: Path, url: str, said: str, code: int) -> None:
+    events = tmp_path / "events.csv"
+    events.write_text("user_id,item_id,timestamp\nada,mug,2025-01-01T00:00:00Z\n")
+    done = terrace("ingest", "--events", str(events), "--store-url", url, expect=code)
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_ingest_counts_what_it_does_not_store(tmp_path: Path) -> None:
+    events = tmp_path / "events.csv"
+    rows = ["auth0|7,mug,2025-01-01T00:00:00Z", "a\x01b,mug,2025-01-02T00:00:00Z", "Zoë+1,pot,2025-01-03T00:00:00Z"]
+    events.write_text("\n".join(["user_id,item_id,timestamp", *rows]), encoding="utf-8")
+    done = terrace("ingest", "--events", str(events), "--data", str(tmp_path / "store"))
+    assert "stored 2 events of 2 users" in done.stdout
+    assert "event without usable user" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -152,15 +185,55 @@ def test_a_command_has_an_option_for_all_that_a_build_goes_by(command: Callable[
     assert {field.name for field in fields(Source)} <= set(signature(command).parameters)
 
 
-def test_without_a_terminal_progress_is_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with bars() as told:
-        told("train", 1, 2, "loss 3")
-        told("train", 2, 2, "loss 2")
-        told("ask", 50, 1000)
-        told("ask", 1000, 1000)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split(" s  ")[1].strip() for line in lines] == [
-        "train 1/2 loss 3",
-        "train 2/2 loss 2",
-        "ask 1000/1000",
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Reports of progress, each so many seconds after the one before, become the lines of a log."""
+    printed = io.StringIO()
+    monkeypatch.setattr(output, "errors", Console(file=printed, width=output.FILE_WIDTH))
+
+    def log(*reports: tuple[float, str, int, int, str]) -> list[str]:
+        now_s = 0.0
+        progress = ProgressLines(lambda: now_s)
+        for seconds, *report in reports:
+            now_s += seconds
+            progress(*report)
+        progress.end()
+        return printed.getvalue().splitlines()
+
+    return log
+
+
+def test_in_a_log_work_has_one_line_when_it_has_ended_and_short_work_none(lines: Callable[..., list[str]]) -> None:
+    assert lines(
+        (0.5, "choose", 1, 2, "a"),
+        (0.6, "choose", 2, 2, "b"),
+        (0.1, "choose", 2, 2, "c"),
+        (0.7, "ask", 50, 50, ""),
+        (0.6, "train", 1, 9, "loss 3"),
+        (0.6, "train", 2, 9, "loss 2"),
+        (1.5, "train", 1, 1, "again"),
+        (0.2, "ask", 1, 4, ""),
+        (1.0, "ask", 2, 4, ""),
+    ) == [
+        "    1.1 s  choose 2/2 b",
+        "    3.1 s  train 2/9 loss 2",
+        "    4.6 s  train 1/1 again",
+        "    5.8 s  ask 2/4",
     ]
+
+
+def test_in_a_log_work_that_goes_on_has_a_line_every_ten_seconds(lines: Callable[..., list[str]]) -> None:
+    assert lines(*((0.5, "ask", n, 1000, "") for n in range(1, 90))) == [
+        "   10.0 s  ask 20/1000",
+        "   20.0 s  ask 40/1000",
+        "   30.0 s  ask 60/1000",
+        "   40.0 s  ask 80/1000",
+        "   44.5 s  ask 89/1000",
+    ]
+
+
+def test_a_pipe_gets_lines_and_no_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress() as progress:
+        for n in range(1000):
+            progress("ask", n, 1000)
+    assert not capsys.readouterr().err
