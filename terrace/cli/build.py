@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 
 from terrace.cli.options import (
     Ablate,
@@ -108,7 +109,7 @@ def build(
         errors.print("nothing was published", highlight=False)
         raise typer.Exit(REFUSED)
     if not as_json:
-        console.print(f"published [bold]{folder}[/]", highlight=False, soft_wrap=True)
+        console.print(f"published [bold]{escape(str(folder))}[/]", highlight=False, soft_wrap=True)
 
 
 def evaluate(

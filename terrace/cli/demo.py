@@ -11,13 +11,15 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.panel import Panel
 
-from core.manifest import MANIFEST_NAME, newest_bundle
+from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest
 from terrace.cli.ask import titles_of
 from terrace.cli.build import show
 from terrace.cli.options import Map, Weight
@@ -100,7 +102,8 @@ def demo(
         shutil.rmtree(folder / "store", ignore_errors=True)
         with store(folder / "store") as embedded:
             ingest(embedded.url, made, progress)
-    console.print(f"published [bold]{bundle}[/], report in {bundle / 'report.html'}", highlight=False, soft_wrap=True)
+    where = f"published [bold]{escape(str(bundle))}[/], report in {escape(str(bundle / 'report.html'))}"
+    console.print(where, highlight=False, soft_wrap=True)
     if keep_serving:
         raise typer.Exit(serve_on(bundle, folder, port))
     titles = titles_of(bundles)
@@ -135,6 +138,10 @@ def demo(
 
 def serve_on(bundle: Path, folder: Path, port: int) -> int:
     """Serve with the demo's store until asked to stop; the exit code."""
+    known = [example["user"] for example in read_manifest(bundle).metrics.get("examples", ())]
+    where = f"--bundles {quote(str(bundle.parent))} --server localhost:{port}"
+    question = f"terrace recommend {quote(known[0]) if known else 'anyone'} {where}"
+    console.print(f"Ask it from another terminal: [bold]{escape(question)}[/]", highlight=False, soft_wrap=True)
     arguments = ["--bundle", str(bundle), "--data", str(folder / "store"), "--port", str(port)]
     return subprocess.call([*_TERRACE, "serve", *arguments])  # noqa: S603 - our own command
 
@@ -289,7 +296,6 @@ def broken_model(bundle: Path, folder: Path) -> Path:
     """The bundle with a ranker that answers NaN, sealed as if nothing were wrong."""
     import onnx
 
-    from core.manifest import read_manifest
     from offline.bundle_folder import seal
 
     broken = folder / "broken"
