@@ -9,10 +9,11 @@ import numpy as np
 
 from candidate_gen.arrays import check, load_array, params_of, save_params
 from candidate_gen.exact import DAY_S, decayed_sums
-from core.types import NO_ROWS, Candidates
+from candidate_gen.first_allowed import GROWTH, HEAD, finished, first_allowed, first_look
+from core.types import Candidates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _SCORE, _ORDER, _CATEGORY_PTR, _CATEGORY_RANKS = "score.npy", "order.npy", "category_ptr.npy", "category_ranks.npy"
 _NEWCOMERS = "newcomers_"
-_GROWTH = 4
-_FIRST_LOOK = 64
 
 
 @dataclass(frozen=True)
@@ -94,40 +93,26 @@ class Ranking:
         np.cumsum(np.bincount(category, minlength=len(catalogue.category_names)), out=ptr[1:])
         return cls(score, order, ptr, ranks[np.lexsort((ranks, category))])
 
-    def best(self, query: Query, limit: int) -> Rows:
-        """The ``limit`` best rows that the query allows, fewer only where there are fewer.
+    def best(self, query: Query, limit: int) -> Generator[int, None, Rows]:
+        """The ``limit`` best rows that the query allows, see ``first_allowed``; wanted categories are looked at alone."""
+        members = self._members(query, first_look(limit)) if query.filters.categories else None
+        return first_allowed(query, self.order, limit, members)
 
-        Looks at the head of the list first, then at stretches that grow: a few microseconds as a rule, and once
-        through the catalogue for a query that allows next to nothing.
-        """
-        found, count = [NO_ROWS], 0
-        for ranks in self._stretches(query, max(2 * limit, _FIRST_LOOK)):
-            rows = self.order[ranks]
-            rows = rows[query.allows(rows)]
-            found.append(rows)
-            count += len(rows)
-            if count >= limit:
-                break
-        return np.concatenate(found)[:limit]
-
-    def _stretches(self, query: Query, first: int) -> Iterator[slice | NDArray[np.int32]]:
-        """Ranks in ascending order, in growing stretches; of the wanted categories alone if any are wanted."""
+    def _members(self, query: Query, first: int) -> Iterator[tuple[int, Rows]]:
+        """Rows of the wanted categories, best first, in growing stretches, each with the rank up to which it goes."""
         everything = len(self.order)
         codes = query.catalogue.category_code
-        wanted = [codes[name] for name in query.filters.categories if name in codes]
-        lists = [self.category_ranks[self.category_ptr[c] : self.category_ptr[c + 1]] for c in wanted]
-        low, size = 0, first
-        if query.filters.categories:
-            members = sum(map(len, lists))
-            size = first * everything // members if members else everything
+        wanted = {codes[name] for name in query.filters.categories if name in codes}
+        lists = [self.category_ranks[self.category_ptr[c] : self.category_ptr[c + 1]] for c in sorted(wanted)]
+        low, size = 0, first * everything // max(sum(map(len, lists)), 1)
         while low < everything:
-            high = low + size
-            if not query.filters.categories:
-                yield slice(low, high)
-            elif lists:
-                parts = [ranks[slice(*ranks.searchsorted((low, high)))] for ranks in lists]
-                yield np.unique(np.concatenate(parts))
-            low, size = high, size * _GROWTH
+            parts = [ranks[slice(*ranks.searchsorted((low, low + size)))] for ranks in lists]
+            if sum(map(len, parts)) > HEAD and size > first:
+                size = max(size // GROWTH, first)  # they lie closer here than elsewhere
+                continue
+            yield min(low + size, everything), self.order[_union(parts, low, min(low + size, everything))]
+            low += size
+            size *= GROWTH
 
     def save(self, folder: Path, prefix: str = "") -> None:
         """Write four ``.npy`` files whose names begin with ``prefix``."""
@@ -202,8 +187,12 @@ class Popularity:
 
     def generate(self, query: Query, limit: int) -> Candidates:
         """The ``limit`` most popular rows that the query allows, fewer only where there are fewer."""
+        return finished(self.steps(query, limit))
+
+    def steps(self, query: Query, limit: int) -> Generator[int, None, Candidates]:
+        """``generate`` with pauses: yields how many rows were found so far, see ``first_allowed``."""
         ranking = self._everybody if len(query.history) else self._newcomers or self._everybody
-        rows = ranking.best(query, limit)
+        rows = yield from ranking.best(query, limit)
         return Candidates(self.name, rows, ranking.score[rows])
 
     def score_rows(self, rows: Rows) -> Scores:
@@ -227,6 +216,16 @@ class Popularity:
         params = params_of(Params, folder)
         newcomers = Ranking.load(folder, catalogue, _NEWCOMERS) if params.newcomer_weight else None
         return cls(Ranking.load(folder, catalogue), newcomers, params)
+
+
+def _union(parts: Sequence[NDArray[np.int32]], low: int, high: int) -> NDArray[np.integer[Any]]:
+    """The numbers of ascending lists, each once and ascending; all are from ``low`` to ``high``."""
+    if len(parts) == 1:
+        return parts[0]
+    there = np.zeros(high - low, np.bool_)
+    for part in parts:
+        there[part - low] = True
+    return np.flatnonzero(there) + low
 
 
 def newcomer_mix(trend: NDArray[Any], begun: NDArray[Any], weight: float) -> NDArray[np.float64]:

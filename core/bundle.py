@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from core.types import Tier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from core.catalogue import Catalogue
     from core.manifest import BundleError, Manifest
@@ -36,6 +36,15 @@ class PopularityFloor(Protocol):
 
     def score_rows(self, rows: Rows) -> Scores:
         """[n] popularity of given rows, >= 0, in any order."""
+        ...
+
+
+@runtime_checkable
+class InSteps(Protocol):
+    """A ``PopularityFloor`` that can pause, so that a narrow filter keeps nobody else waiting."""
+
+    def steps(self, query: Query, limit: int) -> Generator[int, None, Candidates]:
+        """``generate`` with pauses at which it yields how many rows were found so far; see ``core.allowed.Allowed``."""
         ...
 
 

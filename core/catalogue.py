@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.conditions import CategoryIndex, Flag, InCategory, PriceRange, ValueIn
 from core.events import item_hashes
 from core.strings import load_strings, save_strings
 
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from core.allowed import Condition
     from core.types import Mask, Rows, Scores
+
+_SAMPLE = 4_096
+"""Prices that the share of a price range is estimated from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Catalogue:
         category_ptr: [n + 1] int32; the categories of row i are
             ``category_idx[category_ptr[i]:category_ptr[i + 1]]``, indices into ``category_names``.
 
-        attributes: name -> (codes [n] int32 with -1 = none, values).
+        attributes: name -> (codes [n] of a signed integer type with -1 = none, values).
     """
 
     ids: Sequence[str]
@@ -76,7 +81,7 @@ class Catalogue:
     category_ptr: NDArray[np.int32]
     category_idx: NDArray[np.int32]
     category_names: tuple[str, ...]
-    attributes: Mapping[str, tuple[NDArray[np.int32], tuple[str, ...]]]
+    attributes: Mapping[str, tuple[NDArray[np.signedinteger[Any]], tuple[str, ...]]]
 
     def __len__(self) -> int:
         """Number of items."""
@@ -114,10 +119,6 @@ class Catalogue:
         """Category name -> index."""
         return {name: code for code, name in enumerate(self.category_names)}
 
-    @cached_property
-    def _all_available(self) -> bool:
-        return bool(self.available.all())
-
     def rows(self, ids: Sequence[str]) -> tuple[Rows, int]:
         """Rows of the known ids, unique, in the order given; and how many ids are not known."""
         row_of = self.row_of
@@ -130,42 +131,59 @@ class Catalogue:
         codes = self.category_idx[self.category_ptr[row] : self.category_ptr[row + 1]]
         return tuple(self.category_names[c] for c in codes)
 
-    def passes(self, rows: Rows, filters: Filters) -> Mask:
-        """Which of ``rows`` [n] pass the filters."""
-        if filters.available_only and not self._all_available:
-            mask = self.available[rows]
-        else:
-            mask = np.ones(len(rows), np.bool_)
+    @cached_property
+    def categories(self) -> CategoryIndex:
+        """Which items are in a category, and the other way round."""
+        return CategoryIndex(self.category_ptr, self.category_idx, len(self.category_names))
+
+    @cached_property
+    def _values(self) -> Mapping[str, tuple[dict[str, int], NDArray[np.int64]]]:
+        """For each attribute the code of every value, and how many items have it."""
+        return {
+            name: (
+                {value: code for code, value in enumerate(values)},
+                np.bincount(codes[codes >= 0], minlength=len(values)),
+            )
+            for name, (codes, values) in self.attributes.items()
+        }
+
+    @cached_property
+    def _some_prices(self) -> Scores:
+        """Prices of evenly spaced rows in ascending order, the unknown ones last."""
+        return np.sort(self.price[:: max(len(self) // _SAMPLE, 1)])
+
+    @cached_property
+    def _available_share(self) -> float:
+        return float(self.available.mean()) if len(self) else 0.0
+
+    def index_filters(self) -> None:
+        """Derive what filters look things up in: about 0.2 s for 1,000,000 items, so not in the first request."""
+        _ = self.categories, self._values, self._some_prices, self._available_share
+
+    def conditions(self, filters: Filters) -> list[Condition]:
+        """What a row must meet to pass the filters."""
+        found: list[Condition] = []
+        if filters.available_only and self._available_share < 1:
+            found.append(Flag(self.available, self._available_share))
         if filters is NO_FILTERS:
-            return mask
-        if filters.min_price is not None:
-            mask &= self.price[rows] >= filters.min_price
-        if filters.max_price is not None:
-            mask &= self.price[rows] <= filters.max_price
+            return found
+        low, high = filters.min_price, filters.max_price
+        if low is not None or high is not None:
+            found.append(PriceRange(self.price, low, high, self._some_prices))
         if filters.categories:
-            mask &= self._in_any(rows, filters.categories)
+            found.append(InCategory(self.categories, self._category_codes(filters.categories)))
         if filters.exclude_categories:
-            mask &= ~self._in_any(rows, filters.exclude_categories)
+            found.append(InCategory(self.categories, self._category_codes(filters.exclude_categories), none=True))
         for name, values in filters.attributes.items():
-            mask &= self._attribute_in(rows, name, values)
-        return mask
+            if name not in self.attributes:
+                return [Flag(np.zeros(len(self), np.bool_), 0.0)]
+            code_of, counts = self._values[name]
+            wanted = sorted({code_of[value] for value in values if value in code_of})
+            found.append(ValueIn(self.attributes[name][0], wanted, counts))
+        return found
 
-    def _in_any(self, rows: Rows, names: Sequence[str]) -> Mask:
-        wanted = np.zeros(len(self.category_names) + 1, np.bool_)
-        wanted[[self.category_code[n] for n in names if n in self.category_code]] = True
-        start = self.category_ptr[rows]
-        count = self.category_ptr[rows + 1] - start
-        owner = np.repeat(np.arange(len(rows)), count)
-        offset = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
-        hit = wanted[self.category_idx[np.repeat(start, count) + offset]]
-        return np.bincount(owner[hit], minlength=len(rows)) > 0
-
-    def _attribute_in(self, rows: Rows, name: str, values: Sequence[str]) -> Mask:
-        if name not in self.attributes:
-            return np.zeros(len(rows), np.bool_)
-        codes, vocabulary = self.attributes[name]
-        wanted = [code for code, value in enumerate(vocabulary) if value in values]
-        return np.isin(codes[rows], wanted)
+    def _category_codes(self, names: Sequence[str]) -> list[int]:
+        return sorted({self.category_code[name] for name in names if name in self.category_code})
 
     def save(self, folder: Path) -> None:
         """Write into ``folder``, which must exist and be empty."""
@@ -199,7 +217,15 @@ class Catalogue:
                 category_idx=arrays["category_idx"],
                 category_names=tuple(names["categories"]),
                 attributes={
-                    name: (arrays[f"attribute_{i}"], tuple(values))
+                    name: (_narrow(arrays[f"attribute_{i}"], len(values)), tuple(values))
                     for i, (name, values) in enumerate(names["attributes"].items())
                 },
             )
+
+
+def _narrow(codes: NDArray[np.signedinteger[Any]], n_values: int) -> NDArray[np.signedinteger[Any]]:
+    """The same codes in the fewest bytes: less memory, and filters read it in a quarter of the time."""
+    for kind in (np.int8, np.int16):
+        if n_values <= np.iinfo(kind).max:
+            return codes.astype(kind)
+    return codes

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_check
 import numpy as np
 from numpy.typing import NDArray
 
+from core.allowed import Allowed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -145,14 +147,18 @@ class Query:
     restrict: Rows | None = None
     user_vector: Callable[[], Vector] | None = None
     _blocked: list[Rows] = field(default_factory=list, init=False, repr=False, compare=False)
+    _allowed: list[Allowed] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def allows(self, rows: Rows) -> Mask:
         """Which of ``rows`` [n] may be answered: filters passed, not excluded, not seen before."""
-        mask = self.catalogue.passes(rows, self.filters)
-        blocked = self.blocked()
-        if len(blocked):
-            mask &= blocked.take(blocked.searchsorted(rows), mode="clip") != rows
-        return mask
+        return self.allowed().test(rows)
+
+    def allowed(self) -> Allowed:
+        """What may be answered; made once and then kept."""
+        if not self._allowed:
+            conditions = self.catalogue.conditions(self.filters)
+            self._allowed.append(Allowed(len(self.catalogue), conditions, self.blocked()))
+        return self._allowed[0]
 
     def blocked(self) -> Rows:
         """[b] rows, ascending, that are excluded or were seen before; looked up once and then kept."""

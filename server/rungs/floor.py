@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from candidate_gen.first_allowed import finished, first_allowed
 from candidate_gen.merge import is_sound
-from core.types import Candidates
+from core.bundle import InSteps
+from core.types import Candidates, Reason
 from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from core.bundle import Bundle
     from core.types import Query, Rows, Scores
+    from server.rungs.request_record import RequestRecord
 
-_BLOCK = 1_000
+FILTERS = "filters"
+"""Name of the filters among what an answer was made without: time was too short to find every item that they allow."""
+_PAUSE_S = 0.0005
 _log = logging.getLogger(__name__)
 
 
@@ -51,16 +59,40 @@ class Floor:
         except Exception:  # noqa: BLE001 - the last rung has an answer
             self._limited_log.exception(f"{self.name} failed: a list in memory answers")
         self.failures += 1
-        found: list[Rows] = []
-        missing = limit
-        for start in range(0, len(self._order), _BLOCK):
-            rows = self._order[start : start + _BLOCK]
-            found.append(rows[query.allows(rows)][:missing])
-            missing -= len(found[-1])
-            if missing <= 0:
-                break
-        rows = np.concatenate(found) if found else self._order
+        rows = finished(first_allowed(query, self._order, limit))
         return Candidates(self.name, rows, self._scores[rows])
+
+    async def prepare(self, query: Query, limit: int, record: RequestRecord, least_s: float) -> None:
+        """Find what ``generate`` will give, with pauses in which others have the event loop.
+
+        Args:
+            query: what is asked; nothing is looked for where the rows to order are given.
+            limit: the most that ``generate`` will be asked for.
+            record: the deadline; learns whether it was too near for a list that lacks nothing.
+            least_s: time to leave for the answer. When no more is left, what was found is taken, as soon as it is an item.
+        """
+        if query.restrict is not None:
+            return
+        allowed, deadline = query.allowed(), record.deadline
+        begun_s = deadline.now_s()
+        for _ in self._steps(query, limit):
+            now_s = deadline.now_s()
+            allowed.hurry = deadline.end_s - now_s < least_s
+            if now_s - begun_s >= _PAUSE_S:
+                await asyncio.sleep(0)
+                begun_s = deadline.now_s()
+        if allowed.cut_short:
+            record.dropped[FILTERS] = Reason.LATE
+
+    def _steps(self, query: Query, limit: int) -> Iterator[int]:
+        if isinstance(self._popularity, InSteps):
+            try:
+                yield from self._popularity.steps(query, limit)
+            except Exception:  # noqa: BLE001 - generate will meet it again, and count it
+                _log.debug("%s failed", self.name, exc_info=True)
+            else:
+                return
+        yield from first_allowed(query, self._order, limit)
 
     def score_rows(self, rows: Rows) -> Scores:
         """See ``PopularityFloor.score_rows``."""

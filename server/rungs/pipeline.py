@@ -162,6 +162,7 @@ class Pipeline:
 
     async def _climb(self, query: Query, record: RequestRecord, prior: Scorer) -> Recommendation:
         """Have the lower rungs' candidates in hand, try the deep rung, answer from the highest one reached."""
+        await self.floor.prepare(query, self._popular_rows(query, record), record, self._floor_s)
         quick = self._propose(query, record)
         record.ended("propose")
         deep = await self._deep(query, quick, record)
@@ -188,15 +189,21 @@ class Pipeline:
             if not permit:
                 record.dropped[generator.name] = Reason.BREAKER_OPEN
                 continue
-            begun_s, outcome = now_s(), Outcome.FAILURE
+            begun_s, filtered_s, outcome = now_s(), query.allowed().spent_s, Outcome.FAILURE
             try:
                 found.append(generator.generate(query, limit))
                 outcome = Outcome.SUCCESS
             except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
                 self._limited_log.exception(f"generator {generator.name} failed")
                 record.dropped[generator.name] = Reason.FAILED
-            breaker.ended(permit, outcome, now_s() - begun_s)
+            # What the caller's filters took is no fault of the generator.
+            breaker.ended(permit, outcome, now_s() - begun_s - (query.allowed().spent_s - filtered_s))
         return found
+
+    def _popular_rows(self, query: Query, record: RequestRecord) -> int:
+        """The most popular items that this request will ask for: to propose, or to fill up."""
+        proposing = len(query.history) and record.cap >= Tier.CF
+        return max(query.limit, self.bundle.limits.get(self.floor.name, 0) if proposing else 0)
 
     async def _deep(self, query: Query, quick: list[Candidates], record: RequestRecord) -> tuple[Pool, Scores] | Reason:
         """The deep rung's pool and scores, or why there are none."""

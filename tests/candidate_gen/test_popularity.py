@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from candidate_gen.popularity import Popularity
 from core.catalogue import Filters
+from tests.contracts.filter_world import counted
 from tests.contracts.generator_world import (
     AS_OF_S,
     CATEGORIES,
@@ -95,12 +96,11 @@ def test_a_category_is_looked_up_in_its_own_list() -> None:
     """A small category far down costs no walk through the catalogue: the query is asked about its members alone."""
     numbers = count()
     categories = [[1] if next(numbers) >= 4_990 else [0] for _ in range(5_000)]
-    catalogue = make_catalogue(5_000, categories=categories)
+    catalogue = make_catalogue(5_000, categories=categories, unavailable=[2])
     built = Popularity.build(make_inputs([], catalogue))
-    ranking = built._everybody
-    query = make_query(catalogue, filters=Filters(categories=("kitchen",)))
-    looked_at = [ranking.order[ranks] for ranks in ranking._stretches(query, 64)]
-    assert sorted(np.concatenate(looked_at).tolist()) == list(range(4_990, 5_000))
+    query, conditions = counted(catalogue, Filters(categories=("kitchen",)))
+    assert built.generate(query, 64).rows.tolist() == list(range(4_990, 5_000))
+    assert [each.rows for each in conditions] == [10, 10]
 
 
 def test_a_half_life_of_zero_is_refused() -> None:

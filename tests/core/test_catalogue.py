@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.allowed import Allowed
 from core.catalogue import Catalogue, Filters
+from core.types import NO_ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +80,8 @@ def test_filters_pass_what_they_say(  # noqa: PLR0917 - one argument per filter
             and all(has.get(name) in values for name, values in attributes.items())
         )
 
-    assert [passes(row) for row in rows] == SHOP.passes(np.array(rows, np.int32), filters).tolist()
+    allowed = Allowed(len(SHOP), SHOP.conditions(filters), NO_ROWS)
+    assert [passes(row) for row in rows] == allowed.test(np.array(rows, np.int32)).tolist()
 
 
 def test_a_catalogue_comes_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -89,6 +94,25 @@ def test_a_catalogue_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.created_at, SHOP.created_at)
     np.testing.assert_array_equal(back.attributes["colour"][0], SHOP.attributes["colour"][0])
     assert back.attributes["colour"][1] == COLOURS
+
+
+@pytest.mark.parametrize(("values", "kind"), [(127, np.int8), (128, np.int16), (32_768, np.int32)])
+def test_attribute_codes_are_kept_in_the_fewest_bytes(
+    tmp_path: Path, values: int, kind: type[np.signedinteger]
+) -> None:
+    codes = np.array([-1, 0, values - 1, 1, 1], np.int32)
+    replace(SHOP, attributes={"brand": (codes, tuple(map(str, range(values))))}).save(tmp_path)
+    back = Catalogue.load(tmp_path)
+    assert back.attributes["brand"][0].dtype == kind
+    np.testing.assert_array_equal(back.attributes["brand"][0], codes)
+    wanted = Filters(attributes={"brand": (str(values - 1),)})
+    assert Allowed(5, back.conditions(wanted), NO_ROWS).test(np.arange(5, dtype=np.int32)).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_ids_become_unique_rows_and_unknown_ones_are_counted() -> None:

@@ -164,30 +164,6 @@ def test_a_score_that_is_none_is_the_lowest() -> None:
     assert np.isfinite(floor.score_rows(ALL)).all()
 
 
-def test_long_catalogues_are_looked_through_only_as_far_as_needed() -> None:
-    whole = toy.bundle()
-    many = 5000
-
-    class Many:
-        def __len__(self) -> int:
-            return many
-
-    class AskedFor:
-        catalogue = Many()
-        asked = 0
-
-        def allows(self, rows: Rows) -> np.ndarray:
-            self.asked += len(rows)
-            return rows < least
-
-    broken = replace(whole, catalogue=Many(), popularity=Moody(mood="generate"))  # type: ignore[arg-type]
-    for least, looked in ((many, 1000), (many - 1500, 2000), (many - 995, 2000), (3, many), (0, many)):
-        query = AskedFor()
-        found = Floor(broken).generate(query, 10)  # type: ignore[arg-type]
-        assert found.rows.tolist() == list(range(least - 1, max(least - 11, -1), -1))
-        assert query.asked == looked
-
-
 def test_a_failure_is_counted_every_time_and_said_seldom(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor(bundle_of(Moody(mood="generate")))
     query = build_query(toy.bundle(), Request("ada", 4), UserState(), 1000.0)
