@@ -78,6 +78,7 @@ def stretches(order: Rows, low: int, size: int, largest: int) -> Iterator[tuple[
 def _look(query: Query, order: Rows, limit: int, head: Stretches) -> Generator[int, None, Rows]:
     allowed = query.allowed()
     found, count, looked, low = [NO_ROWS], 0, 0, 0
+    best = True  # nothing that was not looked at can come before what was found
     for high, rows in head:
         found.append(rows[query.allows(rows)])
         count, looked, low = count + len(found[-1]), looked + len(rows), high
@@ -95,6 +96,7 @@ def _look(query: Query, order: Rows, limit: int, head: Stretches) -> Generator[i
             found.append(allowed.met(rows))
             count, low = count + len(found[-1]), high
             yield count
-    everything = low >= len(order) if not allowed.scanned else low >= len(order) or count >= allowed.found
-    allowed.cut_short |= count < limit and not everything
+        best = allowed.scanned
+    all_of_it = low >= len(order) or (allowed.scanned and count >= allowed.found)
+    allowed.cut_short |= not (best and (count >= limit or all_of_it))
     return np.concatenate(found)[:limit]

@@ -16,7 +16,7 @@ from loadtests.place import Place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BENCHMARKS = ("overhead", "protection", "rungs", "deadline", "memory", "build_scale")
+BENCHMARKS = ("overhead", "protection", "rungs", "deadline", "memory", "build_scale", "filters")
 """In the order of running; each is a module here with ``run(place)``, which returns figures with names of their own."""
 
 

@@ -57,6 +57,8 @@ POOL_ROWS = 500
 """Rows of the smallest pool of all users."""
 ASKED_USERS = 1_000
 HISTORY = 50
+ATTRIBUTE_VALUES = 200
+_VALUES = tuple(f"value-{i}" for i in range(ATTRIBUTE_VALUES))
 EVENT_TYPES = ("cart", "purchase", "view")
 WEIGHTS = {"cart": 2.0, "purchase": 3.0, "view": 1.0}
 _TYPE_SHARE = (0.05, 0.1, 0.85)
@@ -124,8 +126,8 @@ class World:
         ptr = np.arange(len(self.items) + 1, dtype=np.int64) * HISTORY
         return Sequences(ptr, self.items.ravel(), self.types.ravel(), weight.ravel(), self.times.ravel())
 
-    def catalogue(self, rng: np.random.Generator) -> Catalogue:
-        """Two categories an item (topic and department), a price, and three of a hundred sold out."""
+    def catalogue(self, rng: np.random.Generator, attributes: int = 0) -> Catalogue:
+        """Two categories an item (topic and department), a price, three of a hundred sold out, attributes of 200 values."""
         n, n_topics = len(self.topic), int(self.topic[-1]) + 1
         departments = np.arange(n_topics) // 20
         names = [f"topic-{i}" for i in range(n_topics)] + [f"department-{i}" for i in range(int(departments[-1]) + 1)]
@@ -138,7 +140,9 @@ class World:
             category_ptr=np.arange(n + 1, dtype=np.int32) * 2,
             category_idx=both.ravel().astype(np.int32),
             category_names=tuple(names),
-            attributes={},
+            attributes={
+                f"attribute-{i}": (rng.integers(0, ATTRIBUTE_VALUES, n, np.int32), _VALUES) for i in range(attributes)
+            },
         )
 
     def vectors(self, rng: np.random.Generator) -> Vector:
@@ -153,7 +157,9 @@ class World:
         return [" ".join(f"word{code}" for code in row) for row in words.tolist()]
 
 
-def write(folder: Path, n_items: int, n_users: int, pool_rows: int = POOL_ROWS) -> None:
+def write(
+    folder: Path, n_items: int, n_users: int, pool_rows: int = POOL_ROWS, *, attributes: int = 0, ann: bool = True
+) -> None:
     """Write bundle and users into a folder, which is made.
 
     Args:
@@ -161,14 +167,18 @@ def write(folder: Path, n_items: int, n_users: int, pool_rows: int = POOL_ROWS) 
         n_items: catalogue rows.
         n_users: who did something; ``HISTORY`` events each.
         pool_rows: rows of the smallest pool; reached by what popularity is asked for.
+        attributes: how many each item has.
+        ann: whether nearest vectors are among the generators; indexing a million takes minutes.
     """
     rng = np.random.default_rng(11)
     as_of_s = int(time.time())
     world = World.draw(n_items, n_users, as_of_s, rng)
-    catalogue, vectors = world.catalogue(rng), world.vectors(rng)
+    catalogue, vectors = world.catalogue(rng, attributes), world.vectors(rng)
     texts = world.texts(rng) if n_items <= COUNTED_ITEMS else []
     inputs = BuildInputs(world.events(), catalogue, texts, float(as_of_s), vectors)
-    generators = _counted(inputs) if n_items <= COUNTED_ITEMS else _drawn(inputs, vectors, rng)
+    generators = _counted(inputs) if n_items <= COUNTED_ITEMS else _drawn(inputs, vectors, rng, ann=ann)
+    if not ann:
+        del generators["ann"]
     limits = {**DEFAULT_POOL_SIZES, "popularity": pool_rows}
     version = version_at(as_of_s)
     draft = open_draft(folder / "bundles", version)
@@ -219,13 +229,14 @@ def _counted(inputs: BuildInputs) -> dict[str, Any]:
     }
 
 
-def _drawn(inputs: BuildInputs, vectors: Vector, rng: np.random.Generator) -> dict[str, Any]:
+def _drawn(inputs: BuildInputs, vectors: Vector, rng: np.random.Generator, *, ann: bool) -> dict[str, Any]:
     """Neighbours for nine of ten items, and an index made quickly: all of the size that a build makes."""
     n = len(vectors)
     params = Params(ef_construction=40)
     index = hnswlib.Index(space="ip", dim=_WIDTH + 1)
     index.init_index(n, M=params.m, ef_construction=params.ef_construction, random_seed=7)
-    index.add_items(np.pad(vectors, ((0, 0), (0, 1))), np.arange(n))
+    if ann:
+        index.add_items(np.pad(vectors, ((0, 0), (0, 1))), np.arange(n))
     return {
         "co_occurrence": CoOccurrence(_random_table(n, rng), CoOccurrenceParams(neighbours=50)),
         "random_walk": RandomWalk(_random_table(n, rng, WalkParams().neighbours), WalkParams()),
@@ -272,5 +283,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--items", type=int, required=True)
     parser.add_argument("--users", type=int, required=True)
+    parser.add_argument("--attributes", type=int, default=0)
+    parser.add_argument("--without-ann", action="store_true")
     asked = parser.parse_args()
-    write(asked.folder, asked.items, asked.users)
+    write(asked.folder, asked.items, asked.users, attributes=asked.attributes, ann=not asked.without_ann)

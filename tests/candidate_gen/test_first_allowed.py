@@ -65,19 +65,19 @@ def test_in_a_hurry_the_list_may_be_short_which_is_said_but_never_empty_nor_wron
     with small_blocks():
         query = make_query(catalogue, filters=chosen)
         ranking, expected = best(catalogue, query, seed)
-        steps, left = ranking.best(query, limit), patience
+        steps, pauses = ranking.best(query, limit), 0
         while True:
-            query.allowed().hurry = left <= 0
-            left -= 1
+            query.allowed().hurry = pauses >= patience
             try:
                 next(steps)
+                pauses += 1
             except StopIteration as end:
                 found = end.value.tolist()
                 break
         assert bool(found) == bool(expected)
         assert [row for row in expected if row in set(found)] == found
         assert found == expected[:limit] or query.allowed().cut_short
-        assert len(found) < limit or not query.allowed().cut_short
+        assert not query.allowed().cut_short or pauses >= patience
 
 
 @pytest.mark.usefixtures("_many_blocks")
