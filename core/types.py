@@ -237,7 +237,7 @@ class Recommendation:
 
         skipped: one reason for each rung above ``tier``.
 
-        dropped: generators, and "user_store", that were late or failed, and why.
+        dropped: generators, "user_store" and "filters" that were late or failed, and why.
 
         scored_rows: rows of the pool that the answering rung's scorer scored.
 

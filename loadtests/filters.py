@@ -133,7 +133,7 @@ async def _beside(address: str, user_ids: list[str], filters: Filters, callers: 
             try:
                 await client.recommend(who, filters=wanted, timeout_ms=200)
                 answered += 1
-            except grpc.aio.AioRpcError:
+            except grpc.RpcError:
                 continue
 
     async with AsyncClient(address) as client:
