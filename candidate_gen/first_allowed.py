@@ -38,8 +38,8 @@ def first_allowed(query: Query, order: Rows, limit: int, head: Stretches | None 
             position in ``order`` up to which nothing else is left to look at.
 
     Yields:
-        How many were found so far, between two stretches of at most ``BLOCK`` rows each. If ``Allowed.hurry`` is set by
-        then, what was found is all, once it is not nothing.
+        How many were found so far, between two stretches of at most ``BLOCK`` rows each. If ``Allowed.hurry`` is set
+        beyond the head, what was found is all, once it is not nothing.
 
     Returns:
         Unique rows in their order.
@@ -83,7 +83,7 @@ def _look(query: Query, order: Rows, limit: int, head: Stretches) -> Generator[i
         found.append(rows[query.allows(rows)])
         count, looked, low = count + len(found[-1]), looked + len(rows), high
         yield count
-        if count >= limit or looked >= HEAD or (allowed.hurry and count):
+        if count >= limit or looked >= HEAD:
             break
     if count < limit and low < len(order) and not (allowed.hurry and count):
         for _ in allowed.scan():
