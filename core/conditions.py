@@ -139,7 +139,7 @@ class CategoryIndex:
         at, end = at.take(left), end.take(left)
         while len(left):  # the next category of each row that has one and is in none of the wanted so far
             hit = wanted.take(self.codes.take(at))
-            found[left[hit]] = True
+            found[left] = hit
             at += 1
             on = ~hit & (at < end)
             left, at, end = left[on], at[on], end[on]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +123,23 @@ def test_no_step_looks_at_more_than_a_block_and_all_steps_at_the_catalogue_once_
         assert most <= BLOCK
         assert max(each.rows for each in conditions) <= n + 4 * BLOCK
         assert pauses <= 4 * n // BLOCK + 20
+
+
+def test_a_category_whose_items_lie_close_in_the_order_is_looked_at_in_stretches_too() -> None:
+    n, first, end = 400_000, 60_000, 260_000
+    inside = (np.arange(n) >= first) & (np.arange(n) < end)
+    catalogue = replace(
+        _repeated(n),
+        category_ptr=np.concatenate([[0], np.cumsum(inside)]).astype(np.int32),
+        category_idx=np.zeros(end - first, np.int32),
+    )
+    query, conditions = counted(catalogue, Filters(categories=("c0",), min_price=11.0))
+    ranking = Ranking.of(-np.arange(n, dtype=np.float32), catalogue)
+    before, most = 0, 0
+    for _ in ranking.best(query, 500):
+        now = sum(each.rows for each in conditions)
+        most, before = max(most, now - before), now
+    assert most <= len(conditions) * BLOCK
 
 
 def _repeated(n: int) -> Catalogue:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,6 +95,16 @@ def test_blocks_of_categories_must_be_got_ready() -> None:
     condition = draw_catalogue(50, 3).conditions(Filters(categories=CATEGORIES[:1], available_only=False))[0]
     with pytest.raises(TypeError, match="before_blocks"):
         condition.test(slice(0, 8))
+
+
+def test_marking_the_members_of_categories_pauses_after_every_block_of_them() -> None:
+    """Eight a block here, and no fewer pauses where one category or many make up the members."""
+    catalogue = draw_catalogue(400, 3)
+    for names in (CATEGORIES[:1], CATEGORIES):
+        for chosen in (Filters(categories=names), Filters(exclude_categories=names)):
+            (condition,) = catalogue.conditions(replace(chosen, available_only=False))
+            members = sum(set(names) >= {name} for row in range(400) for name in catalogue.categories_of(row))
+            assert len(list(condition.before_blocks())) >= members // 16
 
 
 def test_without_conditions_all_but_the_blocked_is_allowed() -> None:
