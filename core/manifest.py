@@ -181,21 +181,20 @@ def find_damage(folder: Path, manifest: Manifest) -> dict[str, str]:
     """Hold the files of a bundle against its list of files.
 
     Returns:
-        Path inside the folder -> what is wrong and what to do: a file that is missing, of another size or changed, a
-        file that is not listed, a symbolic link. Empty for a bundle that is whole.
+        Path inside the folder -> what is wrong and what to do: a symbolic link, a file that is not listed, a file that
+        is missing, of another size or changed. Empty for a bundle that is whole.
     """
     damage = {}
-    unlisted = dict(_entries(folder))
-    if not (folder / MANIFEST_NAME).is_symlink():
-        unlisted.pop(MANIFEST_NAME, None)
-    for name, expected in manifest.files.items():
-        path = unlisted.pop(name, None)
-        wrong = _difference(path, expected)
+    found = dict(_entries(folder))
+    for name, path in found.items():
+        if path.is_symlink():
+            damage[name] = f"{path}: a symbolic link. Copy or build the bundle again"
+        elif name not in manifest.files and name != MANIFEST_NAME:
+            damage[name] = f"{path}: not in the manifest's list of files. Remove it, or copy or build the bundle again"
+    for name in sorted(manifest.files.keys() - damage.keys()):
+        wrong = _difference(found.get(name), manifest.files[name])
         if wrong is not None:
             damage[name] = f"{folder / name}: {wrong}. Copy or build the bundle again"
-    for name, path in unlisted.items():
-        wrong = "a symbolic link" if path.is_symlink() else "not in the manifest's list of files"
-        damage[name] = f"{path}: {wrong}. Remove it, or copy or build the bundle again"
     return damage
 
 
@@ -210,8 +209,8 @@ def _difference(path: Path | None, expected: FileEntry) -> str | None:
     """What is wrong with a listed file; None when it is as listed."""
     if path is None:
         return "missing, the manifest lists it"
-    if path.is_symlink() or not path.is_file():
-        return "a symbolic link or no plain file; a bundle has plain files only"
+    if not path.is_file():
+        return "not a plain file"
     try:
         size = path.stat().st_size
         if size != expected.bytes:

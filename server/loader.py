@@ -58,7 +58,7 @@ def load_sound_rungs(folder: Path) -> Bundle:
 def _open(folder: Path) -> tuple[Bundle, BundleError | None]:
     """The bundle, and what is wrong with its deep rung, which it comes without in that case."""
     manifest = read_manifest(folder)
-    with _opening(folder):
+    with naming(folder):
         _log_marks(manifest)
         limits = {name: int(params["limit"]) for name, params in manifest.generators.items()}
     kinds = _generator_classes(folder, manifest)
@@ -66,12 +66,12 @@ def _open(folder: Path) -> tuple[Bundle, BundleError | None]:
     damage = find_damage(folder, manifest)
     raise_damage({name: wrong for name, wrong in damage.items() if not name.startswith(deep_only)})
 
-    with _opening(folder / "catalogue"):
+    with naming(folder / "catalogue"):
         catalogue = Catalogue.load(folder / "catalogue")
     if len(catalogue) != manifest.items:
         raise BundleError(f"{folder / 'catalogue'}: {len(catalogue)} items, the manifest says {manifest.items}")
     generators = {name: _load_generator(folder, name, kind, catalogue) for name, kind in kinds.items() if kind.inline}
-    with _opening(folder):
+    with naming(folder):
         prior = CfScorer.load(folder / "cf", len(catalogue))
         similar = CfScorer.load(folder / "similar", len(catalogue))
     # Ids and hashes of a large catalogue take a moment to index: now, not in the first request.
@@ -84,7 +84,7 @@ def _open(folder: Path) -> tuple[Bundle, BundleError | None]:
     try:
         raise_damage(damage)
         slow = {k: _load_generator(folder, k, kind, catalogue) for k, kind in kinds.items() if not kind.inline}
-        with _opening(folder / _MODEL):
+        with naming(folder / _MODEL):
             model = load_model(folder / _MODEL, len(catalogue)) if manifest.model else model
         generators |= slow
     except BundleError as error:
@@ -117,7 +117,7 @@ def _generator_classes(folder: Path, manifest: Manifest) -> Mapping[str, type[Bu
     """The class of every generator that the manifest names, in its order."""
     kinds = {}
     for name in manifest.generators:
-        with _opening(folder / "generators" / name):
+        with naming(folder / "generators" / name):
             try:
                 kinds[name] = generator_class(name)
             except LookupError as error:
@@ -132,18 +132,20 @@ def _generator_classes(folder: Path, manifest: Manifest) -> Mapping[str, type[Bu
 def _load_generator(
     folder: Path, name: str, kind: type[BuildableGenerator], catalogue: Catalogue
 ) -> BuildableGenerator:
-    with _opening(folder / "generators" / name):
+    with naming(folder / "generators" / name):
         return kind.load(folder / "generators" / name, catalogue)
 
 
 @contextmanager
-def _opening(path: Path) -> Iterator[None]:
-    """Whatever a part raises while it is opened becomes an error that names the part; parts may be plug-ins."""
+def naming(path: Path) -> Iterator[None]:
+    """Turn whatever is raised into an error that names a part of a bundle, or the bundle; parts may be plug-ins.
+
+    Raises:
+        BundleError: something was raised; the error itself where it is one already.
+    """
     try:
         yield
     except BundleError:
         raise
     except Exception as error:
-        raise BundleError(
-            f"{path}: not readable ({type(error).__name__}: {error}). Copy or build the bundle again"
-        ) from error
+        raise BundleError(f"{path}: not usable ({type(error).__name__}: {error}). Copy or build it again") from error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from core.bundle import Fault
 from core.manifest import BundleError
+from server.loader import naming
 from server.rungs.pipeline import Pipeline
 from server.rungs.warm_up import GoldenDeepError, warm_up
 
@@ -82,27 +83,39 @@ async def start_up(
     passed_over: list[PassedOver] = []
     for folder in folders:
         try:
-            bundle = await _on_daemon_thread(partial(load, folder))
-        except Exception as error:  # noqa: BLE001 - parts may be plug-ins
-            fault = _fault_of(error, folder)
+            pipeline, store, cost_s = await _open(folder, load, open_store, work, settings)
+        except BundleError as error:
+            passed_over.append(PassedOver(folder.name, Fault.of(error)))
+            if len(folders) > 1:
+                _log.error("bundle %s is passed over (%s): %s", folder.name, error.cause, error)
         else:
-            store = open_store(bundle)
-            try:
-                pipeline, cost_s = await _warm(bundle, store, work, settings)
-            except Exception as error:  # noqa: BLE001 - parts may be plug-ins
-                await store.close()
-                fault = _fault_of(error, folder)
-            except asyncio.CancelledError:
-                await store.close()
-                raise
-            else:
-                return Started(pipeline, store, cost_s, tuple(passed_over))
-        _log.error("bundle %s is passed over (%s): %s", folder.name, fault.cause, fault.text)
-        passed_over.append(PassedOver(folder.name, fault))
+            for tier, fault in pipeline.bundle.disabled.items():
+                _log.error("bundle %s: %s is disabled (%s): %s", folder.name, tier.name, fault.cause, fault.text)
+            return Started(pipeline, store, cost_s, tuple(passed_over))
     if len(passed_over) == 1:
         raise BundleError(passed_over[0].fault.text)
     each = "".join(f"\n  {version}: {fault.text}" for version, fault in passed_over)
     raise BundleError(f"none of {len(passed_over)} bundles can be used, newest first:{each}")
+
+
+async def _open(
+    folder: Path,
+    load: Callable[[Path], Bundle],
+    open_store: Callable[[Bundle], UserStore],
+    work: WorkPool,
+    settings: Settings,
+) -> tuple[Pipeline, UserStore, Mapping[Tier, float]]:
+    """A warm pipeline over one bundle, its store and what its answers cost."""
+    with naming(folder):
+        bundle = await _on_daemon_thread(partial(load, folder))
+    store = open_store(bundle)
+    try:
+        with naming(folder):
+            pipeline, cost_s = await _warm(bundle, store, work, settings)
+    except BaseException:
+        await store.close()
+        raise
+    return pipeline, store, cost_s
 
 
 async def _warm(
@@ -111,20 +124,10 @@ async def _warm(
     """A warm pipeline over the bundle, without the deep rung where that does not answer as it should."""
     pipeline = Pipeline(bundle, store, work, settings)
     try:
-        cost_s = await warm_up(pipeline, settings.warm_up_requests)
+        return pipeline, await warm_up(pipeline, settings.warm_up_requests)
     except GoldenDeepError as error:
         pipeline = Pipeline(bundle.without_deep(Fault.of(error)), store, work, settings)
-        cost_s = await warm_up(pipeline, settings.warm_up_requests)
-    for tier, fault in pipeline.bundle.disabled.items():
-        _log.error("bundle %s: %s is disabled (%s): %s", bundle.version, tier.name, fault.cause, fault.text)
-    return pipeline, cost_s
-
-
-def _fault_of(error: Exception, folder: Path) -> Fault:
-    if isinstance(error, BundleError):
-        return Fault.of(error)
-    _log.error("bundle %s", folder.name, exc_info=error)
-    return Fault(BundleError.cause, f"{folder}: cannot be used ({type(error).__name__}: {error}). Build it again")
+    return pipeline, await warm_up(pipeline, settings.warm_up_requests)
 
 
 async def _on_daemon_thread(work: Callable[[], T]) -> T:

@@ -19,7 +19,7 @@ import typer
 from rich.markup import escape
 from rich.panel import Panel
 
-from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest
+from core.manifest import MANIFEST_NAME, read_manifest
 from terrace.cli.ask import titles_of
 from terrace.cli.build import show
 from terrace.cli.options import Map, Weight
@@ -84,7 +84,7 @@ def demo(
 
     bundles = folder / "bundles"
     if keep_serving and any(bundles.glob(f"*/{MANIFEST_NAME}")):
-        raise typer.Exit(serve_on(newest_bundle(bundles), folder, port))
+        raise typer.Exit(serve_on(bundle, folder, port))
     chapter("1  Read and build", "Events and items become a bundle: catalogue, generators, models, figures.")
     if not events:
         events, items = generate(folder / "shop")
@@ -142,7 +142,7 @@ def serve_on(bundle: Path, folder: Path, port: int) -> int:
     where = f"--bundles {quote(str(bundle.parent))} --server localhost:{port}"
     question = f"terrace recommend {quote(known[0]) if known else 'anyone'} {where}"
     console.print(f"Ask it from another terminal: [bold]{escape(question)}[/]", highlight=False, soft_wrap=True)
-    arguments = ["--bundle", str(bundle), "--data", str(folder / "store"), "--port", str(port)]
+    arguments = ["--bundles", str(bundle.parent), "--data", str(folder / "store"), "--port", str(port)]
     return subprocess.call([*_TERRACE, "serve", *arguments])  # noqa: S603 - our own command
 
 
@@ -314,7 +314,7 @@ def broken_model(bundle: Path, folder: Path) -> Path:
 
 
 def refused(bundle: Path, folder: Path) -> None:
-    """Show that a damaged bundle is not served at all."""
+    """Show that a bundle is not served whose lowest rung is damaged and that no other stands in for."""
     damaged = folder / "damaged"
     shutil.rmtree(damaged, ignore_errors=True)
     shutil.copytree(bundle, damaged)

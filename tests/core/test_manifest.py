@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.manifest import BundleError, Manifest, newest_bundle, read_manifest, verify
+from core.manifest import BundleError, Manifest, finished_bundles, newest_bundle, read_manifest, verify
 from offline.bundle_folder import open_draft, publish, seal, version_at
 
 if TYPE_CHECKING:
@@ -97,6 +97,39 @@ def test_a_changed_file_is_named(bundle: Path) -> None:
         verify(bundle, read_manifest(bundle))
 
 
+@pytest.mark.parametrize("name", ["stray.npy", "part/stray.npy", "part/.hidden", "other/manifest.json"])
+def test_a_file_that_is_not_listed_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_bytes(b"1")
+    with pytest.raises(BundleError, match=rf"{name}: not in the manifest's list of files. Remove it"):
+        verify(bundle, read_manifest(bundle))
+
+
+def test_an_empty_list_of_files_is_no_bundle(bundle: Path) -> None:
+    raw = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(raw | {"files": {}}))
+    with pytest.raises(BundleError, match=r"b.json: not in the manifest's list of files.*1 more .* wrong: part/a.npy"):
+        verify(bundle, read_manifest(bundle))
+
+
+@pytest.mark.parametrize("name", ["b.json", "part", "manifest.json"])
+def test_a_symbolic_link_is_refused_whatever_it_leads_to(bundle: Path, name: str) -> None:
+    (bundle / name).rename(bundle.parent / "elsewhere")
+    (bundle / name).symlink_to(bundle.parent / "elsewhere")
+    with pytest.raises(BundleError, match=rf"{name}: a symbolic link"):
+        verify(bundle, read_manifest(bundle))
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "part/../../secret", "part//a.npy", "", "manifest.json"])
+def test_a_listed_file_outside_the_bundle_is_refused_by_name(bundle: Path, name: str) -> None:
+    raw = json.loads((bundle / "manifest.json").read_text())
+    raw["files"][name] = raw["files"]["b.json"]
+    (bundle / "manifest.json").write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match="is no file of this bundle") as refused:
+        read_manifest(bundle)
+    assert repr(name) in str(refused.value)
+
+
 def test_the_newest_finished_bundle_is_found_and_drafts_are_not(tmp_path: Path) -> None:
     for version in ("20260101T000000Z", "20260301T000000Z"):
         draft = open_draft(tmp_path, version)
@@ -104,6 +137,7 @@ def test_the_newest_finished_bundle_is_found_and_drafts_are_not(tmp_path: Path) 
         publish(draft, tmp_path, version)
     seal(open_draft(tmp_path, "20270101T000000Z"), MANIFEST)
     assert newest_bundle(tmp_path).name == "20260301T000000Z"
+    assert [path.name for path in finished_bundles(tmp_path)] == ["20260301T000000Z", "20260101T000000Z"]
 
 
 def test_no_bundle_at_all(tmp_path: Path) -> None:

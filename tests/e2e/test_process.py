@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.app import EXIT_BUNDLE, MAX_MESSAGE_BYTES, run
+from server.edge.servicer import SERVICE
 from server.settings import Settings
 from server.store.user_store import RedisUserStore
 from terrace.client import AsyncClient, Client, Event, Tier
+from tests.e2e.commands import terrace
 from tests.server import toy
+from tests.server.bundle_folder import flip, write_broken_model, write_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,13 +46,20 @@ def free_port() -> int:
 class Process:
     """A toy server that a test steers through pipes; see ``toy_server``."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         for name in ("load", "held", "go"):
             os.mkfifo(folder / name)
         self.target = f"127.0.0.1:{free_port()}"
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "tests.e2e.toy_server", str(folder), self.target.split(":")[1], *arguments],
+            [
+                sys.executable,
+                "-m",
+                "tests.e2e.toy_server",
+                str(folder),
+                self.target.split(":")[1],
+                json.dumps(settings),
+            ],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -61,9 +75,10 @@ class Process:
         (self.folder / "load").write_bytes(b"now")
         assert self.line() == self.target.split(":")[1]
 
-    def health(self, service: str = "") -> int:
-        with grpc.insecure_channel(self.target) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+    def health(self, service: str = "", channel: grpc.Channel | None = None) -> int:
+        """The status of a service, over a connection of its own or over one that is open."""
+        with contextlib.ExitStack() as stack:
+            stub = health_pb2_grpc.HealthStub(channel or stack.enter_context(grpc.insecure_channel(self.target)))
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=20, wait_for_ready=True)
         status: int = answer.status
         return status
@@ -75,18 +90,19 @@ class Process:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
-    started = Process(tmp_path)
+def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Process]:
+    """A process that loads; with the settings that a test is parametrized with."""
+    started = Process(tmp_path, **getattr(request, "param", {}))
     yield started
     started.end()
 
 
 def test_health_and_calls_say_not_yet_until_the_bundle_is_loaded_and_warm(process: Process) -> None:
-    before = [process.health(), process.health("terrace.v1.RecommendationService")]
+    before = [process.health(), process.health(SERVICE)]
     with Client(process.target) as client, pytest.raises(grpc.RpcError) as refused:
         client.recommend("ada", timeout_ms=20_000)
     process.load()
-    after = [process.health(), process.health("terrace.v1.RecommendationService")]
+    after = [process.health(), process.health(SERVICE)]
     with Client(process.target) as client:
         answer = client.recommend("ada", timeout_ms=20_000)
 
@@ -125,11 +141,116 @@ async def test_a_call_in_flight_is_answered_when_the_process_is_asked_to_end(
     assert code == 0
 
 
-def test_a_process_that_is_asked_to_end_while_it_loads_ends(process: Process) -> None:
+def test_a_process_that_is_asked_to_end_while_it_loads_ends_at_once(process: Process) -> None:
+    """The load goes on for ever: nothing is ever written into its pipe."""
     process.child.send_signal(signal.SIGTERM)
-    (process.folder / "load").write_bytes(b"now")
 
     assert process.child.wait(20) == 0
+
+
+@pytest.mark.parametrize("process", [{"score_timeout_ms": 60_000}], indirect=True)
+def test_a_process_that_is_asked_to_end_while_it_warms_up_ends_at_once(process: Process) -> None:
+    (process.folder / "hold").touch()
+    (process.folder / "load").write_bytes(b"now")
+    (process.folder / "held").read_bytes()  # the model computes, and is never let go
+    process.child.send_signal(signal.SIGTERM)
+
+    assert process.child.wait(20) == 0
+
+
+@pytest.mark.parametrize("process", [{"lame_duck_s": 3600}], indirect=True)
+def test_a_process_that_is_asked_to_end_answers_on_until_it_is_asked_again(process: Process) -> None:
+    """Who looks at its health can turn elsewhere before anything is refused."""
+    process.load()
+    process.child.send_signal(signal.SIGTERM)
+    with grpc.insecure_channel(process.target) as channel:
+        seen = [process.health("", channel)]
+        while seen[-1] == SERVING:
+            seen.append(process.health("", channel))
+        names = (SERVICE, f"{SERVICE}/POPULARITY", f"{SERVICE}/DEEP")
+        assert [process.health(name, channel) for name in names] == [NOT_SERVING] * 3
+    with Client(process.target) as client:  # also over a connection that is made now
+        answer = client.recommend("ada", recent_events=[VIEW], timeout_ms=20_000)
+    assert process.child.poll() is None
+    process.child.send_signal(signal.SIGINT)
+
+    assert answer.tier is Tier.DEEP
+    assert process.child.wait(20) == 0
+
+
+@pytest.mark.parametrize("process", [{"lame_duck_s": 0.05}], indirect=True)
+def test_the_time_of_answering_on_ends_by_itself(process: Process) -> None:
+    process.load()
+    process.child.send_signal(signal.SIGTERM)
+
+    assert process.child.wait(20) == 0
+
+
+def test_health_has_a_service_for_each_rung(process: Process) -> None:
+    process.load()
+    rungs = ("POPULARITY", "CF", "PRECOMPUTED", "DEEP")
+
+    assert [process.health(f"{SERVICE}/{rung}") for rung in rungs] == [SERVING, SERVING, NOT_SERVING, SERVING]
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[str, str]]:
+    """``terrace serve`` of what is in a folder, without a store; its first line and the text of its metrics."""
+    port = free_port()
+    command = ["serve", "--redis", "unix:///nowhere", "--port", "0", "--metrics-port", str(port), "--lame-duck-s", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "terrace.cli", *command, *arguments], stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            assert child.stdout is not None
+            line = child.stdout.readline().strip()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+                yield line, page.read().decode()
+        finally:
+            child.terminate()
+    assert child.returncode == 0
+
+
+def samples(text: str, name: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(name)]
+
+
+def test_a_folder_with_a_damaged_newest_bundle_is_served_from_an_older_one_and_metrics_say_so(tmp_path: Path) -> None:
+    write_broken_model(tmp_path / "v1", version="v1")
+    flip(write_bundle(tmp_path / "v2", version="v2") / "generators" / "popularity" / "score.npy")
+    with serving("--bundles", str(tmp_path)) as (line, metrics):
+        target = line.split()[-1]
+        with grpc.insecure_channel(target) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            rungs = [
+                stub.Check(health_pb2.HealthCheckRequest(service=f"{SERVICE}/{rung}"), timeout=20).status
+                for rung in ("CF", "DEEP")
+            ]
+        with Client(target) as client:
+            answer = client.recommend("ada", recent_events=[VIEW], timeout_ms=20_000)
+
+    assert line.startswith("serving v1 on ")
+    assert rungs == [SERVING, NOT_SERVING]
+    assert (answer.bundle_version, answer.tier, answer.skipped[Tier.DEEP]) == ("v1", Tier.CF, "disabled")
+    assert samples(metrics, "terrace_bundle") == [
+        'terrace_bundle_info{version="v1"} 1.0',
+        'terrace_bundle_passed_over{cause="damaged",version="v2"} 1.0',
+    ]
+    assert samples(metrics, "terrace_tier") == ['terrace_tier_disabled{cause="unusable",tier="DEEP"} 1.0']
+    assert samples(metrics, "terrace_log") == ["terrace_log_dropped_total 0.0"]
+
+
+def test_a_damaged_bundle_that_is_named_is_not_replaced_by_another(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "v1")
+    flip(write_bundle(tmp_path / "v2") / "generators" / "popularity" / "score.npy")
+    done = terrace("serve", "--bundle", str(tmp_path / "v2"), "--redis", "unix:///nowhere", "--port", "0", expect=2)
+
+    assert "score.npy: its SHA-256" in done.stderr.splitlines()[-1]
+
+
+def test_a_bundle_whose_model_alone_is_broken_is_served_also_when_it_is_named(tmp_path: Path) -> None:
+    with serving("--bundle", str(write_broken_model(tmp_path / "v1", version="v1"))) as (line, _):
+        assert line.startswith("serving v1 on ")
 
 
 def test_a_second_process_on_the_port_fails_and_says_so(process: Process, tmp_path: Path) -> None:
@@ -137,7 +258,7 @@ def test_a_second_process_on_the_port_fails_and_says_so(process: Process, tmp_pa
     other = tmp_path / "other"
     other.mkdir()
 
-    code = run(Settings(port=int(process.target.split(":")[1])), other)
+    code = run(Settings(port=int(process.target.split(":")[1])), [other])
 
     assert code == EXIT_BUNDLE
     with Client(process.target) as client:
@@ -147,7 +268,7 @@ def test_a_second_process_on_the_port_fails_and_says_so(process: Process, tmp_pa
 def test_a_missing_bundle_is_one_line_on_standard_error_and_exit_code_2(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = run(Settings(port=0), tmp_path / "nowhere")
+    code = run(Settings(port=0), [tmp_path / "nowhere"])
 
     error = capfd.readouterr().err
     assert code == EXIT_BUNDLE
@@ -181,7 +302,7 @@ async def test_what_the_store_knows_changes_the_answer_and_a_dead_store_costs_no
     dead.mkdir()
     answers = []
     for folder, url in ((live, valkey), (dead, "redis://127.0.0.1:1")):
-        process = await asyncio.to_thread(Process, folder, url)
+        process = await asyncio.to_thread(Process, folder, store_url=url)
         try:
             await asyncio.to_thread(process.load)
             async with AsyncClient(process.target) as client:

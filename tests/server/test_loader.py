@@ -1,21 +1,15 @@
-"""A bundle folder is opened whole or not at all."""
+"""A bundle folder is opened as it was sealed or not at all, but for a deep rung that cannot be used."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from candidate_gen.cooccurrence import CoOccurrence, Params
-from candidate_gen.neighbours import NeighbourTable
-from candidate_gen.popularity import Popularity, Ranking
-from core.manifest import BundleError, digest, read_manifest, write_manifest
+from core.manifest import BundleError, read_manifest
 from core.query import Request
 from core.types import Tier, UserState
-from ranking.cf_scorer import CfParams, CfScorer, SourceTerm
-from server.loader import load_bundle
+from server.loader import load_bundle, load_sound_rungs
 from server.rungs.deadline import Deadline
 from server.rungs.pipeline import Pipeline
 from server.rungs.request_record import RequestRecord
@@ -24,45 +18,18 @@ from server.rungs.work_pool import WorkPool
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
 from tests.server import toy
+from tests.server.bundle_folder import MODEL, flip, seal, write_broken_model, write_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
-    from typing import Any
 
-
-def seal(folder: Path, **changes: Any) -> None:
-    generators: Mapping[str, Mapping[str, Any]] = {"co_occurrence": {"limit": 20}, "popularity": {"limit": 20}}
-    manifest = replace(toy.bundle().manifest, generators=generators)
-    files = {
-        path.relative_to(folder).as_posix(): digest(path)
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "manifest.json"
-    }
-    write_manifest(folder, replace(manifest, files=files, **changes))
+    from core.bundle import Bundle
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A bundle of the toy catalogue with the real generators: item i goes with i + 1 and i + 2."""
-    items = toy.catalogue()
-    for name in ("catalogue", "cf", "similar", "generators/co_occurrence", "generators/popularity"):
-        (tmp_path / name).mkdir(parents=True)
-    items.save(tmp_path / "catalogue")
-    popularity = np.arange(1, toy.ITEMS + 1, dtype=np.float32)
-    left = np.repeat(np.arange(toy.ITEMS, dtype=np.int32), 2)
-    right = ((left + np.tile([1, 2], toy.ITEMS)) % toy.ITEMS).astype(np.int32)
-    table = NeighbourTable.of_pairs(toy.ITEMS, left, right, np.tile([1.0, 0.5], toy.ITEMS).astype(np.float32))
-    CoOccurrence(table, Params()).save(tmp_path / "generators" / "co_occurrence")
-    order = np.arange(toy.ITEMS - 1, -1, -1, dtype=np.int32)
-    by_category = [np.flatnonzero(items.category_idx[order] == c).astype(np.int32) for c in (0, 1)]
-    ptr = np.array([0, len(by_category[0]), toy.ITEMS], np.int64)
-    ranking = Ranking(popularity, order, ptr, np.concatenate(by_category))
-    Popularity(ranking).save(tmp_path / "generators" / "popularity")
-    CfScorer(CfParams(sources={"co_occurrence": SourceTerm(1.0)}), popularity).save(tmp_path / "cf")
-    CfScorer(CfParams(sources={"co_occurrence": SourceTerm(1.0)}), popularity).save(tmp_path / "similar")
-    seal(tmp_path)
-    return tmp_path
+    return write_bundle(tmp_path / "toy")
 
 
 async def test_a_loaded_bundle_answers(folder: Path) -> None:
@@ -94,6 +61,69 @@ def test_a_changed_cut_or_missing_file_is_named_and_nothing_is_loaded(folder: Pa
         path.write_bytes(whole)
 
     assert load_bundle(folder).version == "toy"
+
+
+def test_a_file_that_no_list_names_is_not_opened(folder: Path) -> None:
+    (folder / "generators" / "popularity" / "stray.npy").write_bytes(b"1")
+
+    with pytest.raises(BundleError, match=r"popularity/stray.npy: not in the manifest's list of files"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("loads", [load_bundle, load_sound_rungs])
+def test_a_file_of_the_lower_rungs_is_needed(folder: Path, loads: Callable[[Path], Bundle]) -> None:
+    flip(folder / "generators" / "co_occurrence" / "params.json")
+
+    with pytest.raises(BundleError, match="SHA-256") as refused:
+        loads(folder)
+    assert refused.value.cause == "damaged"
+
+
+def test_a_deep_rung_that_cannot_be_opened_is_disabled_and_the_rest_is_not(tmp_path: Path) -> None:
+    folder = write_broken_model(tmp_path / "v1")
+    bundle = load_sound_rungs(folder)
+
+    assert bundle.disabled[Tier.DEEP].cause == "unusable"
+    assert str(folder / MODEL) in bundle.disabled[Tier.DEEP].text
+    assert [generator.name for generator in bundle.generators] == ["co_occurrence", "popularity"]
+    with pytest.raises(BundleError, match=MODEL):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", [MODEL, "model/stray.onnx", "generators/ann/params.json"])
+def test_a_damaged_file_of_the_deep_rung_alone_disables_it(tmp_path: Path, name: str) -> None:
+    generators = {n: {"limit": 20} for n in ("co_occurrence", "ann", "popularity")}
+    folder = write_broken_model(tmp_path / "v1")
+    (folder / "generators" / "ann").mkdir()
+    (folder / "generators" / "ann" / "params.json").write_text("{}")
+    seal(folder, model={"kind": "toy"}, generators=generators)
+    (folder / name).write_text("damaged!")
+    bundle = load_sound_rungs(folder)
+
+    assert (bundle.scorer, bundle.disabled[Tier.DEEP].cause) == (None, "damaged")
+    assert str(folder / name) in bundle.disabled[Tier.DEEP].text
+    assert [generator.name for generator in bundle.generators] == ["co_occurrence", "popularity"]
+
+
+async def test_answers_tell_a_disabled_rung_from_one_that_was_never_built(tmp_path: Path) -> None:
+    work = WorkPool(threads=1, slots=2)
+    reasons = []
+    for folder in (write_broken_model(tmp_path / "v1"), write_bundle(tmp_path / "v2")):
+        pipeline = Pipeline(load_sound_rungs(folder), MemoryUserStore(()), work, Settings())
+        record = RequestRecord(Deadline.never(), Tier.DEEP)
+        answer = await pipeline.answer(Request("ada", 3), UserState(toy.HISTORY), record, now_s=1000.0)
+        assert answer.tier is Tier.CF
+        reasons.append(answer.skipped[Tier.DEEP])
+    work.close()
+
+    assert reasons == ["disabled", "not_configured"]
+
+
+def test_a_generator_without_a_limit_is_an_error_of_the_bundle(folder: Path) -> None:
+    seal(folder, generators={"co_occurrence": {}, "popularity": {"limit": 5}})
+
+    with pytest.raises(BundleError, match="limit"):
+        load_bundle(folder)
 
 
 def test_a_generator_that_is_not_installed_is_named(folder: Path) -> None:

@@ -317,6 +317,31 @@ async def test_an_error_of_the_program_is_told_by_its_id_only_and_holds_no_permi
         assert world.server.admission.in_flight == 0
 
 
+async def test_a_flood_of_errors_is_a_log_line_with_an_id_and_not_a_flood_of_lines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with served(store=BrokenStore(())) as world:
+        for _ in range(30):
+            assert (await world.refused()).code() is grpc.StatusCode.INTERNAL
+        first = (await world.recorded()).recommendation_id
+
+    assert [line for line in caplog.messages if "failed" in line] == [
+        f"Recommend failed with RuntimeError; recommendation_id {first}"
+    ]
+    assert "hunter2" in caplog.text  # the traceback is there
+
+
+async def test_a_wall_clock_that_is_set_back_changes_no_duration(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hour_ns = 3600 * 10**9
+    shows = iter(range(10**18, 0, -hour_ns))
+    monkeypatch.setattr("time.time_ns", lambda: next(shows))
+    await world.ask()
+    call = await world.recorded()
+
+    assert call.started_ns == 10**18
+    assert 0 < call.duration_s < AMPLE_MS
+
+
 async def test_a_caller_that_goes_away_gives_its_permit_back_and_is_recorded_as_such() -> None:
     started = threading.Event()
 

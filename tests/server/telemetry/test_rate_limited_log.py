@@ -1,4 +1,4 @@
-"""What may happen at every call is said at once, and then seldom."""
+"""What may happen at every call is logged at once, and then seldom."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def test_the_first_is_said_at_once_and_the_others_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_is_logged_at_once_and_the_others_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     now = [50.0]
     seldom = RateLimitedLog(logging.getLogger("test"), lambda: now[0])
 
@@ -22,7 +22,7 @@ def test_the_first_is_said_at_once_and_the_others_are_counted(caplog: pytest.Log
 
     assert [record.getMessage() for record in caplog.records] == [
         "the model is wrong",
-        "the model is wrong (199 times more since last told)",
+        "the model is wrong (199 more since the last such line)",
     ]
 
 
@@ -36,3 +36,11 @@ def test_one_thing_does_not_hide_another_and_an_error_comes_with_its_trace(caplo
 
     assert len(caplog.records) == 2
     assert caplog.text.count("why it failed") >= 2
+
+
+def test_details_such_as_ids_are_logged_and_do_not_make_another_event(caplog: pytest.LogCaptureFixture) -> None:
+    seldom = RateLimitedLog(logging.getLogger("test"), lambda: 0.0)
+    for number in range(3):
+        seldom.error("a call failed", f"id {number}")
+
+    assert caplog.messages == ["a call failed; id 0"]

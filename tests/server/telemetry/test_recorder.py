@@ -190,7 +190,7 @@ def test_a_malformed_parent_counts_as_none(parent: str, caplog: pytest.LogCaptur
     assert caplog.messages == []
 
 
-def test_recording_never_raises_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_recording_never_raises_and_logs_that_seldom(caplog: pytest.LogCaptureFixture) -> None:
     observed = Observed()
     broken: Any = None
     for _ in range(3):
