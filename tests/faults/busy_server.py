@@ -24,7 +24,7 @@ from core.types import Stopped, UserEvent
 from server import app
 from server.settings import Settings
 from server.store.user_store import RedisUserStore
-from tests.faults.chaos_server import Chaos, _listen, _say
+from tests.faults.chaos_server import Chaos, answer_commands, print_json
 from tests.server import toy
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _cost_s(array: Any, times: int) -> float:
 
 
 class Busy(Chaos):
-    """See ``Chaos``; says also what there is of tasks and of shed calls, and how many attempts a call had."""
+    """See ``Chaos``, with counts of tasks, model runs and shed calls."""
 
     def __init__(self, cost_s: float) -> None:
         super().__init__(Path())
@@ -146,8 +146,8 @@ def main(settings: str, cost_ms: str) -> int:
     busy.hook()
 
     def ready(_version: str, port: int) -> None:
-        threading.Thread(target=_listen, args=(busy,), daemon=True).start()
-        _say({"port": port})
+        threading.Thread(target=answer_commands, args=(busy,), daemon=True).start()
+        print_json({"port": port})
 
     return app.run(Settings(**json.loads(settings)), [Path()], on_ready=ready, load=busy.load)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WHO = ("user", "prefetch", "batch", "invalid")
-"""Who calls, as far as the server is told; ``invalid``: a batch caller whose requests break the contract."""
+"""Kinds of callers, as their metadata names them; ``invalid``: a batch caller whose requests break the contract."""
 HEALTH = len(WHO)
 OK: int = grpc.StatusCode.OK.value[0]
 SHED: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
@@ -118,7 +118,7 @@ class Calls:
         return float(np.percentile(self.took_ms, percent))
 
 
-class Line:
+class Channels:
     """Channels to the server, used in turn."""
 
     def __init__(self, address: str, deadline_ms: float, *, retries: bool) -> None:
@@ -133,7 +133,7 @@ class Line:
         self._metadata = tuple((("terrace-criticality", who),) for who in (*WHO[:3], "batch"))
         self._deadline_s = deadline_ms / 1000
 
-    async def ask(self, number: int, who: int, due_s: float) -> tuple[int, bytes, bool]:
+    async def send(self, number: int, who: int, due_s: float) -> tuple[int, bytes, bool]:
         """Status, response and whether never to try again."""
         left_s = max(due_s + self._deadline_s - time.monotonic(), 1e-3)
         if who == HEALTH:
@@ -159,29 +159,29 @@ def _request(number: int) -> bytes:
     return pb.RecommendRequest(user_id=f"user-{number}", recent_events=recent).SerializeToString()
 
 
-async def closed(line: Line, asked: Closed, deadline_ms: float) -> dict[str, float]:
+async def closed(channels: Channels, wanted: Closed, deadline_ms: float) -> dict[str, float]:
     """Answers a second in time, of any rung and of the deep one."""
-    end_s = time.monotonic() + asked.seconds
+    end_s = time.monotonic() + wanted.seconds
     found: list[tuple[float, bytes]] = []
 
     async def caller(number: int) -> None:
         while (now_s := time.monotonic()) < end_s:
-            status, data, _ = await line.ask(number, 0, now_s)
+            status, data, _ = await channels.send(number, 0, now_s)
             number += 7
             if status == OK:
                 found.append(((time.monotonic() - now_s) * 1000, data))
 
-    await asyncio.gather(*(caller(number) for number in range(asked.callers)))
+    await asyncio.gather(*(caller(number) for number in range(wanted.callers)))
     in_time = [data for took_ms, data in found if took_ms <= deadline_ms]
     deep = sum(_tier(data) == pb.TIER_DEEP for data in in_time)
     return {
-        "in_time_per_s": len(in_time) / asked.seconds,
-        "deep_per_s": deep / asked.seconds,
+        "in_time_per_s": len(in_time) / wanted.seconds,
+        "deep_per_s": deep / wanted.seconds,
         "median_ms": float(np.median([took_ms for took_ms, _ in found] or [0])),
     }
 
 
-async def open_loop(line: Line, phases: list[Phase], out: Path, seed: int) -> dict[str, float]:
+async def open_loop(channels: Channels, phases: list[Phase], out: Path, seed: int) -> dict[str, float]:
     """Make the calls of the phases, one after the other, and write down what came of them."""
     rng = np.random.default_rng(seed)
     meant, who = _plan(phases, rng)
@@ -193,7 +193,7 @@ async def open_loop(line: Line, phases: list[Phase], out: Path, seed: int) -> di
 
     async def call(number: int, kind: int, due_s: float) -> None:
         late_ms = (time.monotonic() - due_s) * 1000
-        status, data, never_again = await line.ask(number, kind, due_s)
+        status, data, never_again = await channels.send(number, kind, due_s)
         got[number] = late_ms, (time.monotonic() - due_s) * 1000, status, data, never_again
 
     for number, (at_s, kind) in enumerate(zip(meant.tolist(), who.tolist(), strict=True)):
@@ -234,25 +234,25 @@ def _tier(data: bytes) -> int:
 async def main() -> None:
     """Answer lines until there are no more."""
     sys.setswitchinterval(0.0002)
-    _say({})
+    _print({})
     while line := await asyncio.to_thread(sys.stdin.readline):
-        asked = json.loads(line)
-        connection = Line(asked["address"], asked["deadline_ms"], retries=asked["retries"])
-        if "closed" in asked:
-            _say(await closed(connection, Closed(**asked["closed"]), asked["deadline_ms"]))
+        given = json.loads(line)
+        channels = Channels(given["address"], given["deadline_ms"], retries=given["retries"])
+        if "closed" in given:
+            _print(await closed(channels, Closed(**given["closed"]), given["deadline_ms"]))
         else:
-            phases = [Phase(**phase) for phase in asked["phases"]]
-            _say(await open_loop(connection, phases, Path(asked["out"]), asked["seed"]))
-        await connection.close()
+            phases = [Phase(**phase) for phase in given["phases"]]
+            _print(await open_loop(channels, phases, Path(given["out"]), given["seed"]))
+        await channels.close()
 
 
-def _say(what: dict[str, float]) -> None:
-    sys.stdout.write(f"{json.dumps(what)}\n")
+def _print(found: dict[str, float]) -> None:
+    sys.stdout.write(f"{json.dumps(found)}\n")
     sys.stdout.flush()
 
 
-def ask(address: str, *, deadline_ms: float = 100.0, retries: bool = False, **what: Any) -> str:
-    """The line for one of ``closed=Closed``, or ``phases=[Phase], out=Path, seed=int``."""
+def command(address: str, *, deadline_ms: float = 100.0, retries: bool = False, **what: Any) -> str:
+    """The line of standard input for one of ``closed=Closed``, or ``phases=[Phase], out=Path, seed=int``."""
     plain = {name: asdict(value) if isinstance(value, Closed) else value for name, value in what.items()}
     if "phases" in plain:
         plain["phases"] = [asdict(phase) for phase in plain["phases"]]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,26 +20,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from terrace.v1 import recommendation_pb2 as pb
 from terrace.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from tests.faults.chaos_world import USERS, owned
-from tests.faults.forms import LONG, SHORT
-from tests.faults.history import Asked, Call, Filters, History, Item
+from tests.faults.history import Call, Filters, History, Item, Request
+from tests.faults.run_length import DEADLINE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from tests.faults.forms import Form
     from tests.faults.history import World
 
 ROOT = Path(__file__).parents[2]
 _TIERS = {value: name.removeprefix("TIER_") for name, value in pb.Tier.items()}
 _REASONS = {value: name.removeprefix("REASON_").lower() for name, value in pb.Reason.items()}
 _FILTERS = (Filters(), Filters(), Filters(categories=("book",)), Filters(max_price=20.0), Filters(colours=("red",)))
-_TICK_S, _NOTICED_S = 0.002, 0.002
 _STOP_S = 10.0
-_QUIET = 0.005
-"""Share of the time for which the sentinel is kept waiting on a machine that nobody else uses, at most."""
-_NEWS_S = 0.01
-"""What the sentinel said is here by then."""
 
 
 class ChaosServer:
@@ -82,18 +75,18 @@ class ChaosServer:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1])
         return pages * 4096 / 1e6
 
-    def tell(self, command: str) -> dict[str, Any]:
-        """See ``chaos_server``; comes back once it is so, within a millisecond or two."""
+    def command(self, line: str) -> dict[str, Any]:
+        """Send a command of ``chaos_server``; returns once it is carried out, within a millisecond or two."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{command}\n".encode("ascii"))
+        self._process.stdin.write(f"{line}\n".encode("ascii"))
         self._process.stdin.flush()
         answer = self._answer()
         assert "error" not in answer, answer
         return answer
 
     def stats(self) -> dict[str, Any]:
-        """What the parts of the server say of themselves."""
-        return self.tell("stats")
+        """State and counts of the server's parts."""
+        return self.command("stats")
 
     def breaker(self, name: str) -> str:
         """State of one breaker."""
@@ -136,17 +129,17 @@ class ChaosServer:
 
 @dataclass(frozen=True)
 class Mix:
-    """What callers ask at random, where a test does not say.
+    """What requests are drawn from, where a test names nothing else.
 
     Attributes:
-        filtered: ask with filters and exclusions at times.
+        filtered: with filters and exclusions at times.
 
-        recent: tell of an event that the store does not know yet: one of the user's own items, viewed now.
+        recent: with an event that the store does not know yet: one of the user's own items, viewed now.
     """
 
     filtered: bool = True
     recent: bool = False
-    deadline_ms: float | None = 100.0
+    deadline_ms: float | None = DEADLINE_MS
     limits: Sequence[int] = (5, 20)
     criticalities: Sequence[str] = ("user",)
     users: Sequence[str] = USERS
@@ -155,28 +148,17 @@ class Mix:
 class Callers:
     """Open-loop callers of one server, who write a history; an async context manager."""
 
-    def __init__(self, address: str, world: World, form: Form = LONG, seed: int = 0) -> None:
+    def __init__(self, address: str, world: World, seed: int = 0) -> None:
         self.history = History(world)
-        self.mix = Mix(deadline_ms=form.deadline_ms)
-        self._form = form
-        self._begun_s = time.monotonic()
+        self.mix = Mix()
         self._address = address
         self._rng = random.Random(seed)
-        self._own_lags: list[tuple[float, float]] = []
-        self._machine_lags: list[tuple[float, float]] = []
         self._out: set[asyncio.Task[Call]] = set()
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self._address, options=(("grpc.enable_retries", 0),))
         self._recommend: Any = RecommendationServiceStub(self._channel).Recommend
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
-        self._sentinel = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.sentinel", cwd=ROOT, stdout=asyncio.subprocess.PIPE
-        )
-        self._watches = [
-            asyncio.create_task(self._watch_the_loop()),
-            asyncio.create_task(self._watch_the_machine(self._sentinel)),
-        ]
         await self._channel.channel_ready()
         return self
 
@@ -184,18 +166,7 @@ class Callers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.settle()
-        self._sentinel.kill()
-        await self._sentinel.wait()
-        for watch in self._watches:
-            watch.cancel()
-        await asyncio.gather(*self._watches, return_exceptions=True)
         await self._channel.close()
-
-    @property
-    def bounds(self) -> Form:
-        """What may be asked of what was measured so far: those of the form, or looser ones if the machine was busy."""
-        away_s = sum(lag_s for _, lag_s in self._machine_lags)
-        return SHORT if away_s > _QUIET * (time.monotonic() - self._begun_s) else self._form
 
     def broken(self) -> None:
         """Note that a fault begins."""
@@ -212,31 +183,25 @@ class Callers:
             return answer.status == health_pb2.HealthCheckResponse.SERVING
         return False
 
-    async def call(self, **asked: Any) -> Call:
+    async def call(self, **given: Any) -> Call:
         """One call; what is not given is as in the mix."""
-        return await self._begin(asked)
+        return await self._begin(given)
 
-    async def run(self, rate: float, seconds: float, **asked: Any) -> list[Call]:
+    async def run(self, rate: float, seconds: float, **given: Any) -> list[Call]:
         """So many calls a second for so long, whether earlier ones have ended or not; all of them once they have."""
         begun_s = time.monotonic()
         calls = []
         for i in range(round(rate * seconds)):
             await asyncio.sleep(begun_s + i / rate - time.monotonic())
-            calls.append(self._begin(asked))
-        return await self.done(calls)
+            calls.append(self._begin(given))
+        return await asyncio.gather(*calls)
 
-    async def at_once(self, count: int, **asked: Any) -> list[Call]:
+    async def at_once(self, count: int, **given: Any) -> list[Call]:
         """So many calls in one moment."""
-        return await self.done([self._begin(asked) for _ in range(count)])
-
-    async def done(self, calls: Sequence[asyncio.Task[Call]]) -> list[Call]:
-        """Those calls once they have ended, and what the machine did meanwhile is known."""
-        ended = await asyncio.gather(*calls)
-        await asyncio.sleep(_NEWS_S)
-        return [self._excused(call) for call in ended]
+        return await asyncio.gather(*(self._begin(given) for _ in range(count)))
 
     async def until(
-        self, holds: Callable[[], bool], rate: float, within_s: float, what: str = "it", **asked: Any
+        self, holds: Callable[[], bool], rate: float, within_s: float, what: str = "it", **given: Any
     ) -> float:
         """Keep calling until it holds; the seconds that took.
 
@@ -248,38 +213,33 @@ class Callers:
         while not holds():
             took_s = time.monotonic() - begun_s
             assert took_s < within_s, f"waited for {within_s} s in vain for {what}"
-            self._begin(asked)
+            self._begin(given)
             count += 1
             await asyncio.sleep(begun_s + count / rate - time.monotonic())
         return time.monotonic() - begun_s
 
     async def settle(self) -> None:
-        """Wait for the calls that are out, and add to each how long the machine kept everybody waiting."""
+        """Wait for the calls that are out."""
         while self._out:
             await asyncio.gather(*self._out)
-        await asyncio.sleep(_NEWS_S)
-        self.history.calls[:] = map(self._excused, self.history.calls)
 
     async def since(self, moment_s: float) -> list[Call]:
         """Every call that was sent after a moment, once all have ended."""
         await self.settle()
         return [call for call in self.history.calls if call.sent_s >= moment_s]
 
-    def _excused(self, call: Call) -> Call:
-        return replace(call, lag_ms=max(_lag_ms(lags, call) for lags in (self._own_lags, self._machine_lags)))
-
-    def _begin(self, asked: dict[str, Any]) -> asyncio.Task[Call]:
+    def _begin(self, given: dict[str, Any]) -> asyncio.Task[Call]:
         self.history.sent += 1
-        task = asyncio.create_task(self._ask(self._asked(self.history.sent, asked)))
+        task = asyncio.create_task(self._send(self._request(self.history.sent, given)))
         self._out.add(task)
         task.add_done_callback(self._out.discard)
         return task
 
-    def _asked(self, number: int, given: dict[str, Any]) -> Asked:
+    def _request(self, number: int, given: dict[str, Any]) -> Request:
         rng, mix = self._rng, self.mix
         user = given.get("user") or rng.choice(mix.users)
         items = owned(user)
-        drawn = Asked(
+        drawn = Request(
             number,
             user,
             limit=rng.choice(mix.limits),
@@ -291,16 +251,16 @@ class Callers:
         )
         return replace(drawn, **given)
 
-    async def _ask(self, asked: Asked) -> Call:
-        message = _message(asked)
+    async def _send(self, request: Request) -> Call:
+        message = _message(request)
         sent_s = time.monotonic()
-        timeout_s = None if asked.deadline_ms is None else asked.deadline_ms / 1000
-        metadata = (("terrace-criticality", asked.criticality),)
+        timeout_s = None if request.deadline_ms is None else request.deadline_ms / 1000
+        metadata = (("terrace-criticality", request.criticality),)
         try:
             answer = await self._recommend(message, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             call = Call(
-                asked,
+                request,
                 sent_s,
                 (time.monotonic() - sent_s) * 1000,
                 error.code().name,
@@ -308,46 +268,18 @@ class Callers:
                 pushed_back=any(key == "grpc-retry-pushback-ms" for key, _ in error.trailing_metadata() or ()),
             )
         else:
-            call = _answered(asked, sent_s, answer)
+            call = _answered(request, sent_s, answer)
         self.history.calls.append(call)
         return call
 
-    async def _watch_the_loop(self) -> None:
-        """Note whenever the callers' own loop was late."""
-        due_s = time.monotonic()
-        while True:
-            due_s += _TICK_S
-            await asyncio.sleep(due_s - time.monotonic())
-            now_s = time.monotonic()
-            if now_s - due_s > _NOTICED_S:
-                self._own_lags.append((now_s, now_s - due_s))
-            due_s = max(due_s, now_s - _TICK_S)
 
-    async def _watch_the_machine(self, sentinel: asyncio.subprocess.Process) -> None:
-        """Note whenever a process that does nothing was kept waiting."""
-        assert sentinel.stdout is not None
-        while line := await sentinel.stdout.readline():
-            at_s, lag_s = map(float, line.split())
-            self._machine_lags.append((at_s, lag_s))
-
-
-def _lag_ms(lags: Sequence[tuple[float, float]], call: Call) -> float:
-    """For how long of this call nobody looked; ``lags`` by the moments at which they ended."""
-    late_s, ended_s = 0.0, call.ended_s
-    for at_s, lag_s in lags[bisect_left(lags, (call.sent_s, 0.0)) :]:
-        if at_s - lag_s >= ended_s:
-            break
-        late_s += min(at_s, ended_s) - max(at_s - lag_s, call.sent_s)
-    return late_s * 1000
-
-
-def _message(asked: Asked) -> pb.RecommendRequest:
-    chosen = asked.filters
+def _message(request: Request) -> pb.RecommendRequest:
+    chosen = request.filters
     message = pb.RecommendRequest(
-        user_id=asked.user,
-        limit=asked.limit,
-        exclude_item_ids=asked.exclude,
-        recent_events=[pb.Event(item_id=item, event_type="view") for item in asked.recent],
+        user_id=request.user,
+        limit=request.limit,
+        exclude_item_ids=request.exclude,
+        recent_events=[pb.Event(item_id=item, event_type="view") for item in request.recent],
     )
     if chosen != Filters():
         colours = {"colour": pb.AttributeValues(values=chosen.colours)} if chosen.colours else {}
@@ -356,10 +288,10 @@ def _message(asked: Asked) -> pb.RecommendRequest:
     return message
 
 
-def _answered(asked: Asked, sent_s: float, answer: pb.RecommendResponse) -> Call:
+def _answered(request: Request, sent_s: float, answer: pb.RecommendResponse) -> Call:
     info = answer.info
     return Call(
-        asked,
+        request,
         sent_s,
         (time.monotonic() - sent_s) * 1000,
         "OK",

@@ -1,4 +1,4 @@
-"""A ranking model that can be made slow, endless or wrong from outside: an ONNX graph that does as it is told.
+"""A ranking model that can be made slow, endless or wrong from outside: an ONNX graph with a command input.
 
 Its feature ``spins`` is how often it goes round a loop before it answers, ``factor`` is what its scores are multiplied by.
 """

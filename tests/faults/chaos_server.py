@@ -4,12 +4,13 @@
 every line of standard input:
 
     scorer hang | slow MS | raise | nan | inf | shape | heal      generator NAME raise | slow MS | hang | empty | heal
-    loop stall MS                                                 reset       stats
+    loop stall MS       bundle VERSION                            reset       stats
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -28,8 +29,10 @@ from core.types import Candidates, Stopped
 from ranking.onnx_scorer import OnnxScorer
 from server import app
 from server.overload.breaker import State
+from server.rungs.pipeline import Pipeline
 from server.settings import Settings
-from tests.server import toy
+from tests.faults import chaos_world
+from tests.faults.chaos_world import VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +126,7 @@ class ModelInputs:
 
 
 class Model:
-    """The real scorer over a model that does as it is told."""
+    """The real scorer over a model that misbehaves on command."""
 
     def __init__(self, path: Path, vectors: Any, fault: Fault) -> None:
         self._fault = fault
@@ -166,10 +169,14 @@ class Chaos:
         self.metrics_port: int | None = None
         self._folder = folder
         self._parts: dict[str, Any] = {}
+        self._guard: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def load(self, _: Path) -> Bundle:
-        whole = toy.bundle()
+        return self._bundle(VERSIONS[0])
+
+    def _bundle(self, version: str) -> Bundle:
+        whole = chaos_world.bundle(version)
         sources = tuple(Source(g, self.faults[g.name]) for g in whole.generators)
         popularity = next(source for source in sources if source.name == whole.popularity.name)
         model = Model(self._folder / "ranker.onnx", whole.item_vectors, self.faults["scorer"])
@@ -183,8 +190,7 @@ class Chaos:
             self._parts, self._loop = parts, asyncio.get_running_loop()
             pipeline = parts["pipeline"]
             pipeline._store = Counted(pipeline._store, self.faults["user_store"])
-            for name, fault in self.faults.items():
-                fault.breaker = pipeline.breakers[name]
+            self._watch_breakers(pipeline)
             add_gauges(telemetry, **parts)
 
         def counting(settings: Any, admission: Any, record: Any) -> Any:
@@ -192,7 +198,8 @@ class Chaos:
                 self.served[call.status] += 1
                 record(call)
 
-            return edge(settings, admission, count)
+            self._guard = edge(settings, admission, count)
+            return self._guard
 
         def exporting(*args: Any, **named: Any) -> Any:
             exported = exporters(*args, **named)
@@ -201,7 +208,7 @@ class Chaos:
 
         app.add_gauges, app.CallGuard, app.exporters = adding, counting, exporting
 
-    def obey(self, line: str) -> dict[str, Any]:
+    def run_command(self, line: str) -> dict[str, Any]:
         match line.split():
             case ["scorer", *mode]:
                 self.faults["scorer"].become(*mode)
@@ -209,6 +216,8 @@ class Chaos:
                 self.faults[name].become(*mode)
             case ["loop", "stall", ms]:
                 self._on_loop(lambda: time.sleep(float(ms) / 1000), wait=False)
+            case ["bundle", version]:
+                self._on_loop(lambda: self._serve(version))
             case ["reset"]:
                 self._on_loop(self._reset)
             case ["stats"]:
@@ -224,8 +233,22 @@ class Chaos:
         if wait:
             done.wait(_LONGEST_S)
 
+    def _serve(self, version: str) -> None:
+        """Answer from another bundle from now on; calls under way keep the one that they began with."""
+        old = self._parts["pipeline"]
+        new = Pipeline(self._bundle(version), old._store, self._parts["work"], old._settings)
+        new.deep.cost.seed((1, 1e-4), (50, 2e-4))
+        self._watch_breakers(new)
+        self._guard.pipeline = self._parts["pipeline"] = new
+
+    def _watch_breakers(self, pipeline: Pipeline) -> None:
+        for name, fault in self.faults.items():
+            fault.breaker = pipeline.breakers[name]
+
     def _reset(self) -> None:
         """As good as new: nothing broken, breakers and estimates as at the start."""
+        if self._parts["pipeline"].bundle.version != VERSIONS[0]:
+            self._serve(VERSIONS[0])
         for fault in self.faults.values():
             fault.become("heal")
             fault.calls = fault.most_probing = 0
@@ -261,20 +284,21 @@ class Chaos:
             "store_misses": dict(parts["store"].misses),
             "floor_failures": pipeline.floor.failures,
             "served": dict(self.served),
+            "objects": len(gc.get_objects()),
         }
 
 
-def _say(what: dict[str, Any]) -> None:
-    os.write(1, f"{json.dumps(what)}\n".encode())
+def print_json(found: dict[str, Any]) -> None:
+    os.write(1, f"{json.dumps(found)}\n".encode())
 
 
-def _listen(chaos: Chaos) -> None:
+def answer_commands(chaos: Chaos) -> None:
     # Not sys.stdin: a thread that waits in it breaks the exit of the process.
     rest = b""
-    while said := os.read(0, 4096):
-        *lines, rest = (rest + said).split(b"\n")
+    while data := os.read(0, 4096):
+        *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            _say(chaos.obey(line.decode("ascii")))
+            print_json(chaos.run_command(line.decode("ascii")))
 
 
 def main(folder: str, settings: str) -> int:
@@ -284,8 +308,8 @@ def main(folder: str, settings: str) -> int:
     chaos.hook()
 
     def ready(_version: str, port: int) -> None:
-        threading.Thread(target=_listen, args=(chaos,), daemon=True).start()
-        _say({"port": port, "metrics_port": chaos.metrics_port})
+        threading.Thread(target=answer_commands, args=(chaos,), daemon=True).start()
+        print_json({"port": port, "metrics_port": chaos.metrics_port})
 
     return app.run(Settings(**json.loads(settings)), [Path(folder)], on_ready=ready, load=chaos.load)
 

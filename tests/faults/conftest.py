@@ -12,21 +12,46 @@ from tests.faults.chaos import ROOT, Callers, ChaosServer
 from tests.faults.chaos_model import write_model
 from tests.faults.chaos_world import USERS, events, world
 from tests.faults.fault_proxy import HEALTHY, ProxyThread
-from tests.faults.forms import LONG, SHORT, Form
 from tests.faults.invariants import check
+from tests.faults.machine import Machine, watched_machine
+from tests.faults.run_length import LONG, SHORT, RunLength
 from tests.server import toy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from pathlib import Path
 
 KEPT = ROOT / "build" / "faults"
 """Where histories of failed tests are, what servers wrote on standard error, and figures of every run."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Function) -> Generator[None, None, None]:
+    """A test that watches the machine says first whether it had time."""
+    machine = item.funcargs.get("machine")
+    if machine is None:
+        return (yield)
+    with machine.judging():
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def idle_process() -> Iterator[Machine]:
+    """One for all tests."""
+    with watched_machine() as machine:
+        yield machine
+
+
+@pytest.fixture
+def machine(idle_process: Machine) -> Machine:
+    """Measured from the beginning of the test."""
+    idle_process.start()
+    return idle_process
+
+
 @pytest.fixture(scope="session")
 def chaos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the model that does as it is told."""
+    """A folder with the model that misbehaves on command."""
     folder = tmp_path_factory.mktemp("chaos")
     write_model(folder / "ranker.onnx", toy.WIDTH)
     return folder
@@ -69,28 +94,29 @@ def chaos_server(
 def server(chaos_server: ChaosServer, redis_proxy: ProxyThread) -> ChaosServer:
     """A server of which nothing is broken."""
     redis_proxy.mode = HEALTHY
-    chaos_server.tell("reset")
+    chaos_server.command("reset")
     return chaos_server
 
 
 @pytest.fixture(params=[pytest.param(SHORT, id="short"), pytest.param(LONG, id="long", marks=pytest.mark.faults_long)])
-def form(request: pytest.FixtureRequest) -> Form:
-    """Every test of a fault is run in both forms."""
-    form: Form = request.param
-    return form
+def length(request: pytest.FixtureRequest) -> RunLength:
+    """Every test of a fault is run in both lengths."""
+    length: RunLength = request.param
+    return length
 
 
 @pytest.fixture
-async def callers(server: ChaosServer, form: Form, request: pytest.FixtureRequest) -> AsyncIterator[Callers]:
+async def callers(server: ChaosServer, machine: Machine, request: pytest.FixtureRequest) -> AsyncIterator[Callers]:
     """Callers of ``server``; when the test is over, every invariant is held against what they got."""
     failed = request.session.testsfailed
-    async with Callers(server.address, world(), form) as callers:
+    async with Callers(server.address, world()) as callers:
         yield callers
         await callers.settle()
         callers.history.served = server.stats()["served"]
         try:
-            assert server.alive
-            check(callers.history, callers.bounds.grace_ms)
+            with machine.judging():
+                assert server.alive
+                check(callers.history)
         except AssertionError:
             failed = -1
             raise

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 T = TypeVar("T")
-Asked: TypeAlias = tuple[str, bytes]
+RawRequest: TypeAlias = tuple[str, bytes]
 """Name of a method and the bytes of its request."""
 
 MARKER = "hunter2"
@@ -46,7 +46,7 @@ class Fuzzer:
         self._rng = random.Random(seed)
         self._seeds = {name: [m.SerializeToString(deterministic=True) for m in good(name)] for name in KINDS}
 
-    def requests(self, count: int) -> Iterator[Asked]:
+    def requests(self, count: int) -> Iterator[RawRequest]:
         """So many requests, the next ones of the sequence."""
         names = tuple(KINDS)
         for number in range(count):

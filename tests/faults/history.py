@@ -79,8 +79,8 @@ class World:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question; ``number`` is its own within a history."""
+class Request:
+    """What one call asks for; ``number`` is its own within a history."""
 
     number: int
     user: str
@@ -103,15 +103,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Call:
-    """A question and its end.
+    """A request and its end.
 
     Attributes:
         sent_s: monotonic clock of the caller, seconds.
 
         took_ms: from there to the end, as the caller saw it.
-
-        lag_ms: for how much of that time the caller's own event loop was busy, or the machine kept a process that does
-            nothing waiting; known once a history is settled.
 
         status: name of the gRPC status.
 
@@ -120,11 +117,10 @@ class Call:
         skipped, dropped: reasons by rung and by source, in lower case.
     """
 
-    asked: Asked
+    request: Request
     sent_s: float
     took_ms: float
     status: str
-    lag_ms: float = 0.0
     details: str = ""
     pushed_back: bool = False
     items: tuple[Item, ...] = ()
@@ -159,7 +155,7 @@ class History:
 
         broken_s, healed_s: when the fault began, and when all faults had ended; None where nothing heals.
 
-        served: calls by status as the server counted them; None where nobody asked it.
+        served: calls by status as the server counted them; None where its count is not known.
     """
 
     world: World
@@ -178,13 +174,18 @@ class History:
 
 
 def percentile_ms(calls: Iterable[Call], percent: float) -> float:
-    """Of what the calls took, without the time in which the machine or the callers were busy elsewhere."""
-    return float(np.percentile([call.took_ms - call.lag_ms for call in calls], percent))
+    """Of what the calls took, as their callers saw it."""
+    return float(np.percentile([call.took_ms for call in calls], percent))
 
 
 def unanswered(calls: Iterable[Call]) -> list[Call]:
-    """Calls that did not end well, though neither the machine nor the callers were seen to be busy elsewhere."""
-    return [call for call in calls if not call.ok and not call.lag_ms]
+    """Calls that ended without an answer."""
+    return [call for call in calls if not call.ok]
+
+
+def nearly_all(well: int, calls: int) -> bool:
+    """Whether at most one call in a hundred, or one of fewer, is missing."""
+    return well >= calls - max(1.0, 0.01 * calls)
 
 
 def spread(calls: Sequence[Call]) -> dict[str, float]:
@@ -192,7 +193,7 @@ def spread(calls: Sequence[Call]) -> dict[str, float]:
     return {f"p{percent}": round(percentile_ms(calls, percent), 2) for percent in (50, 99)}
 
 
-def told(calls: Iterable[Call], source: str = "") -> dict[str, int]:
+def outcomes(calls: Iterable[Call], source: str = "") -> dict[str, int]:
     """How often each end comes: rung or status, why no higher, and why without a source."""
     ends = (" ".join(filter(None, (call.tier or call.status, call.why, call.dropped.get(source)))) for call in calls)
     return dict(Counter(ends))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.faults.fault_proxy import FaultProxy
 
 GROWTH_MB = 5.0
+NEW_OBJECTS = 1_000
+"""Python objects, whatever the number of calls; tasks and answers that stayed would be several of each call."""
 TASKS = 8
 """Those that a server without a call has, and no more."""
 CONNECTIONS = 32
@@ -120,18 +122,20 @@ def nothing_is_left(stats: dict[str, Any]) -> None:
     assert stats["free_slots"] == SLOTS, stats
     assert stats["model_running"] == 0, stats
     assert stats["stuck"] == 0, stats
+    assert stats["store_in_use"] == 0, stats
     assert stats["tasks"] <= TASKS, stats
     assert {breaker["state"] for breaker in stats["breakers"].values()} == {"closed"}, stats
 
 
 @pytest.fixture
 def server() -> Iterator[Child]:
-    """Its model takes a millisecond; users are known by what the call says."""
+    """Its model takes a millisecond; users are known by the events of the call."""
     with Child("tests.faults.busy_server", json.dumps(SETTINGS), "1") as child:
         yield child
 
 
-async def cancelled_at_any_moment(server: Child, count: int, before: int) -> None:
+async def cancelled_at_any_moment(server: Child, count: int, before: int) -> dict[str, Any]:
+    """What so many cancelled calls leave in the server, of memory among other things."""
     async with storm(server, 14, recent=True) as calls:
         await calls.calls(before, cancelled=0.95)  # pools and caches fill up; a bare gRPC server grows as well at first
         usual, before_mb = await calls.quiet(), calls.rss_mb
@@ -145,6 +149,7 @@ async def cancelled_at_any_moment(server: Child, count: int, before: int) -> Non
         found = {
             **calls.ended,
             "grew_mb": calls.rss_mb - before_mb,
+            "new_objects": stats["objects"] - usual["objects"],
             "runs_stopped": stats["model_stopped"] - usual["model_stopped"],
             "tasks": stats["tasks"],
             "calls_per_s": count / took_s,
@@ -152,22 +157,41 @@ async def cancelled_at_any_moment(server: Child, count: int, before: int) -> Non
         note(f"{count} cancels", found)
         assert calls.ended["CANCELLED"] > count / 4, found
         assert set(calls.ended) <= {"OK", "CANCELLED"}, found
-        assert found["grew_mb"] < GROWTH_MB, found
+        assert found["new_objects"] < NEW_OBJECTS, found
         assert found["runs_stopped"] > 0, found
         nothing_is_left(stats)
         answered = calls.ended["OK"]
         await calls.calls(20, cancelled=0.0)
         assert calls.ended["OK"] == answered + 20
+    return found
 
 
 async def test_cancels_at_any_moment_leave_nothing_behind(server: Child) -> None:
-    await cancelled_at_any_moment(server, 5_000, before=1_500)
+    found = await cancelled_at_any_moment(server, 5_000, before=1_500)
+
+    assert found["grew_mb"] < GROWTH_MB, found
+
+
+async def growth_of_a_bare_server(count: int, before: int) -> float:
+    """Bytes that stay of each cancelled call in a ``grpc.aio`` server with nothing behind it that is as busy."""
+    with Child("tests.faults.bare_server", "1", "0.3", "1500") as bare:
+        async with storm(bare, 14, recent=True) as calls:
+            await calls.calls(before, cancelled=0.95)
+            before_mb = calls.rss_mb
+            calls.ended.clear()
+            await calls.calls(count, cancelled=1.0)
+            return (calls.rss_mb - before_mb) * 1e6 / calls.ended["CANCELLED"]
 
 
 @pytest.mark.faults_long
-@pytest.mark.xfail(strict=False, reason="100 bytes stay of each cancelled call; a bare gRPC server keeps some too")
-async def test_a_hundred_thousand_cancels_leave_nothing_behind(server: Child) -> None:
-    await cancelled_at_any_moment(server, 100_000, before=30_000)
+async def test_of_a_hundred_thousand_cancels_no_more_stays_than_in_a_bare_grpc_server(server: Child) -> None:
+    """grpc.aio leaks some 100 bytes of a call that is cancelled before its status is sent (grpc/grpc#43360)."""
+    found = await cancelled_at_any_moment(server, 100_000, before=30_000)
+    ours_bytes = found["grew_mb"] * 1e6 / found["CANCELLED"]
+    bare_bytes = await growth_of_a_bare_server(50_000, before=30_000)
+
+    note("bytes that stay of a cancelled call", {"ours": ours_bytes, "bare": bare_bytes})
+    assert ours_bytes <= bare_bytes
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from server.settings import Settings
 from terrace.v1 import recommendation_pb2 as pb
 from tests.faults.figures import note
 from tests.faults.fuzzer import KINDS, MARKER, Fuzzer, good
-from tests.faults.straight import Straight
+from tests.faults.in_process import InProcessClient
 from tests.server.running import running
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import Descriptor
 
-    from tests.faults.fuzzer import Asked
+    from tests.faults.fuzzer import RawRequest
 
 SETTINGS = Settings(default_deadline_ms=20_000, max_request_ms=20_000)
 GROWTH_MB = 5.0
@@ -61,17 +61,17 @@ NAMES = {name: frozenset(fields(kind.DESCRIPTOR)) for name, kind in KINDS.items(
 _BOUND = re.compile(r"[ -~]{3,90}").fullmatch
 
 
-def judge(method: str, code: grpc.StatusCode, said: str, data: bytes) -> None:
+def judge(method: str, code: grpc.StatusCode, refusal: str, data: bytes) -> None:
     """What may come of a request, whatever it was."""
     if code is grpc.StatusCode.OK:
         ids = [item.item_id for item in _RESPONSES[method].FromString(data).items]
         assert len(set(ids)) == len(ids) <= 500
         return
-    assert code is grpc.StatusCode.INVALID_ARGUMENT, (code, said)
-    name, colon, bound = said.partition(": ")
-    assert said == f"not a terrace.v1.{method}Request message" or (
+    assert code is grpc.StatusCode.INVALID_ARGUMENT, (code, refusal)
+    name, colon, bound = refusal.partition(": ")
+    assert refusal == f"not a terrace.v1.{method}Request message" or (
         colon and name in NAMES[method] and _BOUND(bound) and MARKER not in bound
-    ), said
+    ), refusal
 
 
 ANY_TEXT = st.text(max_size=300)
@@ -120,28 +120,28 @@ MESSAGES = st.one_of(
 def test_any_message_is_answered_or_refused_by_field() -> None:
     with asyncio.Runner() as runner:
         serving = running(SETTINGS)
-        straight = Straight(runner.run(serving.__aenter__()), SETTINGS)
+        client = InProcessClient(runner.run(serving.__aenter__()), SETTINGS)
 
         @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         @given(message=MESSAGES)
         def holds(message: Any) -> None:
             method = type(message).__name__.removesuffix("Request")
-            judge(method, *runner.run(straight.ask(method, message.SerializeToString())))
+            judge(method, *runner.run(client.call(method, message.SerializeToString())))
 
         holds()
         runner.run(serving.__aexit__(None, None, None))
 
 
-async def straight_in(count: int) -> None:
+async def without_grpc(count: int) -> None:
     """So many requests without gRPC in between."""
     process = psutil.Process()
     async with running(SETTINGS) as server:
-        straight, fuzzer = Straight(server, SETTINGS), Fuzzer(1)
+        client, fuzzer = InProcessClient(server, SETTINGS), Fuzzer(1)
         before_mb, begun_s, codes = 0.0, time.monotonic(), dict.fromkeys(("OK", "INVALID_ARGUMENT"), 0)
         for number, (method, data) in enumerate(fuzzer.requests(FIRST + count)):
             if number == FIRST:
                 before_mb = process.memory_info().rss / 1e6
-            outcome = await straight.ask(method, data)
+            outcome = await client.call(method, data)
             judge(method, *outcome)
             codes[outcome.code.name] += 1
             server.calls.clear()
@@ -151,7 +151,7 @@ async def straight_in(count: int) -> None:
             "grew_mb": process.memory_info().rss / 1e6 - before_mb,
             "per_s": (FIRST + count) / (time.monotonic() - begun_s),
         }
-        note(f"{count} requests straight in", found)
+        note(f"{count} requests in process", found)
         assert min(codes.values()) > count / 10, found
         assert found["grew_mb"] < GROWTH_MB, found
         assert (server.admission.in_flight, server.work.free_slots) == (0, 16)
@@ -159,12 +159,12 @@ async def straight_in(count: int) -> None:
 
 
 async def test_thousands_of_broken_requests_are_refused_and_leave_no_memory_behind() -> None:
-    await straight_in(6_000)
+    await without_grpc(6_000)
 
 
 @pytest.mark.faults_long
 async def test_nine_hundred_thousand_broken_requests_leave_no_memory_behind() -> None:
-    await straight_in(900_000)
+    await without_grpc(900_000)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ async def over_the_wire(server: Child, count: int) -> None:
     wires = [{name: channel.unary_unary(f"/{SERVICE}/{name}") for name in KINDS} for channel in channels]
     ended = dict.fromkeys(("OK", "INVALID_ARGUMENT"), 0)
 
-    async def asker(number: int, requests: Iterator[Asked]) -> None:
+    async def asker(number: int, requests: Iterator[RawRequest]) -> None:
         wire = wires[number % CHANNELS]
         for turn, (method, data) in enumerate(requests):
             try:
@@ -196,7 +196,7 @@ async def over_the_wire(server: Child, count: int) -> None:
                 answer = await wire["Recommend"](good("Recommend")[0].SerializeToString(), timeout=5)
                 assert len(pb.RecommendResponse.FromString(answer).items) == 20
 
-    async def ask(requests: Iterator[Asked]) -> None:
+    async def ask(requests: Iterator[RawRequest]) -> None:
         async with asyncio.TaskGroup() as askers:
             for number in range(AT_ONCE):
                 askers.create_task(asker(number, requests))

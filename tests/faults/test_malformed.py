@@ -18,7 +18,7 @@ from server.overload.breaker import State
 from server.settings import Settings
 from terrace.v1 import recommendation_pb2 as pb
 from tests.faults.fuzzer import KINDS, MARKER, good, nested_groups, nested_messages
-from tests.faults.straight import Straight
+from tests.faults.in_process import InProcessClient
 from tests.server.running import running
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def world() -> AsyncIterator[World]:
         await listening.stop(None)
 
 
-def asked(method: str, **fields: Any) -> bytes:
+def request(method: str, **fields: Any) -> bytes:
     """A good request of a method but for ``fields``."""
     message = KINDS[method]()
     message.CopyFrom(good(method)[0])
@@ -82,12 +82,12 @@ def text(field: int, data: bytes) -> bytes:
 
 BAD: dict[str, tuple[str, bytes, str]] = {
     **{
-        f"k {limit}": ("Recommend", asked("Recommend", limit=limit), "limit")
+        f"k {limit}": ("Recommend", request("Recommend", limit=limit), "limit")
         for limit in (-1, 201, 10**9, 2**31 - 1, -(2**31))
     },
-    "k -1 of similar items": ("SimilarItems", asked("SimilarItems", limit=-1), "limit"),
+    "k -1 of similar items": ("SimilarItems", request("SimilarItems", limit=-1), "limit"),
     **{
-        f"user of {why}": (method, asked(method, user_id=user_id), "user_id")
+        f"user of {why}": (method, request(method, user_id=user_id), "user_id")
         for method in ("Recommend", "RankItems")
         for why, user_id in {
             "nothing": "",
@@ -97,29 +97,33 @@ BAD: dict[str, tuple[str, bytes, str]] = {
             "right-to-left": f"\u202e{MARKER}",
         }.items()
     },
-    "item of 1 MB less": ("SimilarItems", asked("SimilarItems", item_id=MARKER * 30_000), "item_id"),
+    "item of 1 MB less": ("SimilarItems", request("SimilarItems", item_id=MARKER * 30_000), "item_id"),
     **{
-        f"value {number}": ("Recommend", asked("Recommend", recent_events=event(value=number)), "recent_events.value")
+        f"value {number}": ("Recommend", request("Recommend", recent_events=event(value=number)), "recent_events.value")
         for number in (NAN, INF, -INF)
     },
     **{
-        f"price {number}": ("Recommend", asked("Recommend", filters=pb.Filters(max_price=number)), "filters.max_price")
+        f"price {number}": (
+            "Recommend",
+            request("Recommend", filters=pb.Filters(max_price=number)),
+            "filters.max_price",
+        )
         for number in (NAN, INF, -INF, -1)
     },
     **{
         f"time of {seconds} s and {nanos} ns": (
             "RankItems",
-            asked("RankItems", recent_events=event(time=Timestamp(seconds=seconds, nanos=nanos))),
+            request("RankItems", recent_events=event(time=Timestamp(seconds=seconds, nanos=nanos))),
             "recent_events.time",
         )
         for seconds, nanos in ((-1, 0), (253_402_300_800, 0), (2**63 - 1, 0), (-(2**63), 0), (0, -1), (0, 10**9))
     },
-    "60,000 excluded": ("Recommend", asked("Recommend", exclude_item_ids=["x"] * 60_000), "exclude_item_ids"),
-    "the same item twice": ("RankItems", asked("RankItems", item_ids=["x", "x"]), "item_ids"),
-    "a map of 9,000": ("Recommend", asked("Recommend", context={f"{i}": MARKER for i in range(9000)}), "context"),
+    "60,000 excluded": ("Recommend", request("Recommend", exclude_item_ids=["x"] * 60_000), "exclude_item_ids"),
+    "the same item twice": ("RankItems", request("RankItems", item_ids=["x", "x"]), "item_ids"),
+    "a map of 9,000": ("Recommend", request("Recommend", context={f"{i}": MARKER for i in range(9000)}), "context"),
     "5,000 attributes": (
         "SimilarItems",
-        asked(
+        request(
             "SimilarItems",
             filters=pb.Filters(attributes={f"{i}": pb.AttributeValues(values=[MARKER]) for i in range(5000)}),
         ),
@@ -151,9 +155,9 @@ async def test_what_breaks_the_contract_is_refused_with_the_fields_name_and_not_
     for case, (method, data, names) in BAD.items():
         refused = await world.refusal(method, data)
 
-        said = refused.details() or ""
-        assert (refused.code(), said.partition(":")[0]) == (INVALID, names), case
-        assert MARKER not in said, case
+        details = refused.details() or ""
+        assert (refused.code(), details.partition(":")[0]) == (INVALID, names), case
+        assert MARKER not in details, case
 
 
 async def test_what_nobody_knows_is_passed_over(world: World) -> None:
@@ -161,11 +165,11 @@ async def test_what_nobody_knows_is_passed_over(world: World) -> None:
     strangers = b"\x98\x06\x07" + b"\x99\x06" + b"\0" * 8 + b"\x9a\x06\x01a" + b"\x9d\x06\0\0\0\0" + nested_groups(50)
 
     for method in ALL:
-        assert await world.ask(method, asked(method) + strangers)
+        assert await world.ask(method, request(method) + strangers)
 
 
 async def test_items_that_nobody_knows_are_no_error(world: World) -> None:
-    data = asked("Recommend", exclude_item_ids=["unheard-of"] * 1000, recent_events=event(item_id="unheard-of"))
+    data = request("Recommend", exclude_item_ids=["unheard-of"] * 1000, recent_events=event(item_id="unheard-of"))
 
     answer = pb.RecommendResponse.FromString(await world.ask("Recommend", data))
 
@@ -182,7 +186,7 @@ async def test_a_message_beyond_the_limit_never_reaches_the_program(world: World
 
 
 async def test_a_million_excluded_items_are_a_message_beyond_the_limit(world: World) -> None:
-    refused = await world.refusal("Recommend", asked("Recommend", exclude_item_ids=["item-00"] * 1_000_000))
+    refused = await world.refusal("Recommend", request("Recommend", exclude_item_ids=["item-00"] * 1_000_000))
 
     assert refused.code() is TOO_MUCH
 
@@ -190,7 +194,7 @@ async def test_a_million_excluded_items_are_a_message_beyond_the_limit(world: Wo
 async def test_metadata_beyond_the_limit_never_reach_the_program(world: World) -> None:
     for count in (1, 200):
         too_much = [(f"x-{i}", "v" * (20_000 // count)) for i in range(count)]
-        assert (await world.refusal("Recommend", asked("Recommend"), *too_much)).code() is TOO_MUCH
+        assert (await world.refusal("Recommend", request("Recommend"), *too_much)).code() is TOO_MUCH
 
     assert world.server.calls == []
 
@@ -198,16 +202,16 @@ async def test_metadata_beyond_the_limit_never_reach_the_program(world: World) -
 async def test_metadata_of_ours_that_make_no_sense_are_refused_by_name(world: World) -> None:
     for key in ("terrace-criticality", "terrace-exercise", "terrace-tier"):
         for value in ("", "USER ", MARKER, "0", "v" * 5000):
-            refused = await world.refusal("Recommend", asked("Recommend"), (key, value))
+            refused = await world.refusal("Recommend", request("Recommend"), (key, value))
 
-            said = refused.details() or ""
-            assert (refused.code(), said.partition(":")[0]) == (INVALID, key), value
-            assert MARKER not in said
+            details = refused.details() or ""
+            assert (refused.code(), details.partition(":")[0]) == (INVALID, key), value
+            assert MARKER not in details
 
 
 async def test_a_trace_that_is_none_is_no_error(world: World) -> None:
     for value in ("", "00", f"00-{'f' * 32}-{'0' * 16}-ff", "00-" + "0" * 53, "-" * 3000):
-        assert await world.ask("Recommend", asked("Recommend"), ("traceparent", value)), value
+        assert await world.ask("Recommend", request("Recommend"), ("traceparent", value)), value
 
 
 async def test_a_method_that_is_none_is_unimplemented(world: World) -> None:
@@ -228,7 +232,7 @@ async def test_bad_input_moves_neither_breakers_nor_limit_nor_costs_and_good_cal
     assert {breaker.state for breaker in server.pipeline.breakers.values()} == {State.CLOSED}
     assert not any(sum(breaker.transitions.values()) for breaker in server.pipeline.breakers.values())
     assert {call.status for call in server.calls} == {"INVALID_ARGUMENT"}
-    answer = pb.RecommendResponse.FromString(await world.ask("Recommend", asked("Recommend")))
+    answer = pb.RecommendResponse.FromString(await world.ask("Recommend", request("Recommend")))
     assert answer.info.tier == pb.TIER_DEEP
 
 
@@ -236,11 +240,11 @@ async def test_bad_input_costs_no_more_than_a_good_call() -> None:
     """Side by side, so that whatever else the machine does slows both: the median of each case."""
     took_s: dict[str, list[float]] = {"good": [], **{case: [] for case in BAD}}
     async with running(SETTINGS) as server:
-        straight = Straight(server, SETTINGS)
+        client = InProcessClient(server, SETTINGS)
         for _ in range(15):
-            for case, (method, data, _) in {"good": ("Recommend", asked("Recommend"), ""), **BAD}.items():
+            for case, (method, data, _) in {"good": ("Recommend", request("Recommend"), ""), **BAD}.items():
                 begun_s = time.perf_counter()
-                await straight.ask(method, data)
+                await client.call(method, data)
                 took_s[case].append(time.perf_counter() - begun_s)
 
     typical = {case: statistics.median(times) for case, times in took_s.items()}

@@ -6,6 +6,7 @@ by among themselves is the noise of the measurement.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,13 @@ import pytest
 
 from tests.faults.callers import INVALID, OK, SHED, Phase
 from tests.faults.figures import note
-from tests.faults.rig import running_rig
+from tests.faults.machine import MachineTooBusyError
+from tests.faults.server_under_load import server_under_load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.faults.rig import Rig
+    from tests.faults.server_under_load import ServerUnderLoad
 
 TURNS = 4
 TURN_S = 1.5
@@ -26,28 +28,33 @@ DEADLINE_MS = 100.0
 USERS = 0.3
 """Share of the capacity that the others use."""
 NONSENSE_PER_S = 200.0
+MOST_NOISE = 0.75
+"""What turns without poison may differ by, as a share of the usual p99: above that nothing could be told from them."""
 FLOOD = 10 * 0.05
 """Ten times what is set aside for batch calls, as a share of the capacity."""
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    with running_rig(tmp_path_factory.mktemp("calls")) as rig:
-        yield rig
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderLoad]:
+    with server_under_load(tmp_path_factory.mktemp("calls")) as load:
+        yield load
 
 
-def side_by_side(rig: Rig, name: str, poison: tuple[float, float], turns: int) -> None:
-    """The others are answered as quickly with ``poison`` (batch and invalid calls a second) as without."""
-    users = USERS * rig.capacity()
-    quiet, poisoned = Phase(TURN_S, (users,)), Phase(TURN_S, (users, 0.0, *poison))
+def side_by_side(
+    server: ServerUnderLoad, name: str, usual: tuple[float, ...], poison: tuple[float, ...], turns: int
+) -> None:
+    """Users are answered as quickly with ``poison`` as with ``usual`` (calls a second by ``callers.WHO``) beside them."""
+    users = USERS * server.capacity()
+    quiet, poisoned = (Phase(TURN_S, (users + more, *rest)) for more, *rest in (usual, poison))
 
-    calls = rig.run([quiet, poisoned] * turns)
+    calls = server.run([quiet, poisoned] * (turns + 1))
 
-    others, poisoners = calls.of("user"), calls.of("batch", "invalid")
-    parts = [others.between(i * TURN_S, (i + 1) * TURN_S) for i in range(2 * turns)]
+    measured = calls.between(2 * TURN_S, math.inf)  # the first turns find idle processes
+    others, poisoners = measured.of("user"), measured.of("batch", "invalid")
+    parts = [others.between(i * TURN_S, (i + 1) * TURN_S) for i in range(2, 2 * turns + 2)]
     p99 = np.array([part.percentile_ms(99) for part in parts])
     without, with_it = p99[::2], p99[1::2]
-    noise_ms = float(np.ptp(without))
+    usual_ms, noise_ms = float(np.median(without)), float(np.ptp(without))
     found = {
         "p99_without_ms": without.round(1).tolist(),
         "p99_with_ms": with_it.round(1).tolist(),
@@ -58,25 +65,28 @@ def side_by_side(rig: Rig, name: str, poison: tuple[float, float], turns: int) -
         "poison_ends": {int(code): poisoners.share(int(code)) for code in np.unique(poisoners.status)},
     }
     note(name, found)
-    assert np.median(with_it) <= 1.1 * np.median(without) + noise_ms, found
     assert not others.share(SHED), found
     assert found["users_in_time"] >= 0.995, found
     assert set(calls.of("invalid").status.tolist()) <= {INVALID, SHED}, found
     assert set(calls.of("batch").status.tolist()) <= {OK, SHED}, found
-    assert {breaker["opened"] for breaker in rig.stats()["breakers"].values()} == {0}, found
+    assert {breaker["opened"] for breaker in server.stats()["breakers"].values()} == {0}, found
+    if noise_ms > MOST_NOISE * usual_ms:
+        text = f"turns without poison differ by {noise_ms:.1f} ms where {usual_ms:.1f} ms is usual (at most {MOST_NOISE:.0%})"
+        raise MachineTooBusyError(f"machine too busy: {text}; {found}")
+    assert np.median(with_it) <= 1.1 * usual_ms + noise_ms, found
 
 
-def test_nonsense_at_a_high_rate_does_not_slow_the_others(rig: Rig) -> None:
-    side_by_side(rig, "nonsense", (0.0, NONSENSE_PER_S), TURNS)
+def test_nonsense_at_a_high_rate_does_not_slow_the_others(server: ServerUnderLoad) -> None:
+    side_by_side(server, "nonsense", (0.0,), (0.0, 0.0, 0.0, NONSENSE_PER_S), TURNS)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="batch calls may fill half of the deep rung, and users wait for what is under way"
-)
-def test_a_flood_of_batch_calls_does_not_slow_the_others(rig: Rig) -> None:
-    side_by_side(rig, "flood of batch calls", (FLOOD * rig.capacity(), 0.0), TURNS)
+def test_a_flood_of_batch_calls_slows_users_no_more_than_as_many_calls_of_users(server: ServerUnderLoad) -> None:
+    """A server with room answers batch calls too, and they cost what others cost: users wait, but no longer than for each
+    other, and for no other rung."""
+    flood = FLOOD * server.capacity()
+    side_by_side(server, "flood of batch calls", (flood,), (0.0, 0.0, flood), TURNS)
 
 
 @pytest.mark.faults_long
-def test_nonsense_for_a_minute_does_not_slow_the_others(rig: Rig) -> None:
-    side_by_side(rig, "nonsense for a minute", (0.0, NONSENSE_PER_S), 20)
+def test_nonsense_for_a_minute_does_not_slow_the_others(server: ServerUnderLoad) -> None:
+    side_by_side(server, "nonsense for a minute", (0.0,), (0.0, 0.0, 0.0, NONSENSE_PER_S), 20)

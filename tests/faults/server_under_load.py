@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from loadtests.processes import Child, memory_mb
-from tests.faults.callers import Closed, Phase, ask, read
+from tests.faults.callers import Closed, Phase, command, read
+from tests.faults.machine import MachineTooBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +24,8 @@ _MODEL_MS = "3"
 
 
 @dataclass(frozen=True)
-class Rig:
-    """A server and callers, each in a process of its own."""
+class ServerUnderLoad:
+    """A server and its callers."""
 
     server: Child
     callers: Child
@@ -47,25 +45,32 @@ class Rig:
 
     def capacity(self, seconds: float = 1.2) -> float:
         """Answers a second, all in time and nearly all of them deep."""
-        found = json.loads(self.callers.ask(ask(self.address, closed=Closed(4, seconds))))
+        found = json.loads(self.callers.ask(command(self.address, closed=Closed(4, seconds))))
         return float(found["in_time_per_s"])
 
     def run(self, phases: list[Phase], *, retries: bool = False) -> Calls:
-        """Make the calls; skips the test when the callers cannot keep their pace."""
-        out, busy = self.folder / "calls.npz", ""
+        """Make the calls.
+
+        Raises:
+            MachineTooBusyError: the callers could not keep their pace, again and again.
+        """
+        out, late = self.folder / "calls.npz", []
         for seed in range(ATTEMPTS):
-            said = json.loads(self.callers.ask(ask(self.address, phases=phases, out=out, seed=seed, retries=retries)))
-            if said["late_p99_ms"] <= LATE_MS:
+            line = command(self.address, phases=phases, out=out, seed=seed, retries=retries)
+            late.append(json.loads(self.callers.ask(line))["late_p99_ms"])
+            if late[-1] <= LATE_MS:
                 return read(out)
-            busy = f"{said['late_p99_ms']:.0f} ms late at the 99th percentile, load {os.getloadavg()[0]:.1f}"
-        pytest.skip(f"invalid: the callers could not keep their pace in any of {ATTEMPTS} runs; {busy}")
+        raise MachineTooBusyError(
+            f"machine too busy: callers sent {', '.join(f'{ms:.0f} ms' for ms in late)} late at the 99th percentile in "
+            f"{ATTEMPTS} runs (at most {LATE_MS:.0f})"
+        )
 
 
 @contextmanager
-def running_rig(folder: Path) -> Iterator[Rig]:
+def server_under_load(folder: Path) -> Iterator[ServerUnderLoad]:
     """Both processes, past their first calls."""
     settings = json.dumps({"port": 0, "exercise_share": 0.0})
     with Child("tests.faults.busy_server", settings, _MODEL_MS) as server, Child("tests.faults.callers") as callers:
-        rig = Rig(server, callers, folder)
-        rig.capacity()
-        yield rig
+        load = ServerUnderLoad(server, callers, folder)
+        load.capacity()
+        yield load

@@ -1,4 +1,4 @@
-"""The methods of a server without gRPC in between, to ask more of them in a minute than a channel lets through."""
+"""A client that calls the methods of a server directly, without gRPC in between, to make more calls than a channel lets through."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
     data: bytes
 
 
-class Straight:
+class InProcessClient:
     """Calls what gRPC would call, with the same bytes."""
 
     def __init__(self, server: Running, settings: Settings) -> None:
@@ -31,7 +31,7 @@ class Straight:
         found = {name: handler.service(_details(f"/{SERVICE}/{name}")) for name in KINDS}
         self._methods = {name: method.unary_unary for name, method in found.items() if method is not None}
 
-    async def ask(self, method: str, data: bytes, *metadata: tuple[str, str]) -> Outcome:
+    async def call(self, method: str, data: bytes, *metadata: tuple[str, str]) -> Outcome:
         """One call without a deadline of its own."""
         try:
             answer = await cast("Any", self._methods[method])(data, _Context(metadata))

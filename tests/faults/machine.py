@@ -1,0 +1,79 @@
+"""Whether the machine had time for a test, as a process tells that does nothing (``tests.faults.idle_process``).
+
+Nothing is subtracted from what is measured and no bound depends on it. A test that fails on a busy machine fails all the
+same, and says so first: such a run is not valid, neither for the server nor against it.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from loadtests.processes import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_LATE_SHARE = 0.005
+"""Of the time, on a machine that nobody else uses while server, callers and store work."""
+MOST_LATE_MS = 5.0
+"""At once."""
+
+
+class MachineTooBusyError(AssertionError):
+    """The run is not valid."""
+
+
+class Machine:
+    """How long an idle process is kept waiting; a context manager's value, see ``watched_machine``."""
+
+    def __init__(self, idle: Child) -> None:
+        self._idle = idle
+
+    def start(self) -> None:
+        """Measure from now on."""
+        self._idle.ask("start")
+
+    def busy(self) -> str:
+        """What was measured since ``start`` in words; empty where the machine had time."""
+        found = json.loads(self._idle.ask("report"))
+        share, longest_ms = found["late_s"] / found["seconds"], found["longest_ms"]
+        if share <= MOST_LATE_SHARE and longest_ms <= MOST_LATE_MS:
+            return ""
+        return (
+            f"machine too busy: a process that does nothing was kept waiting {share:.1%} of {found['seconds']:.1f} s "
+            f"(at most {MOST_LATE_SHARE:.1%}) and {longest_ms:.0f} ms at once (at most {MOST_LATE_MS:.0f})"
+        )
+
+    def require_time(self) -> None:
+        """Refuse to compare with what was measured on a busy machine.
+
+        Raises:
+            MachineTooBusyError: the machine was busy since ``start``.
+        """
+        if busy := self.busy():
+            raise MachineTooBusyError(f"{busy}: what is usual cannot be told from this run")
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Say of an assertion that fails inside whether the machine had time.
+
+        Raises:
+            MachineTooBusyError: an assertion failed, and the machine was busy since ``start``.
+        """
+        try:
+            yield
+        except MachineTooBusyError:
+            raise
+        except AssertionError as failure:
+            if busy := self.busy():
+                raise MachineTooBusyError(f"{busy}; run it again alone. It failed with: {failure}") from failure
+            raise
+
+
+@contextmanager
+def watched_machine() -> Iterator[Machine]:
+    """Start the idle process, and end it."""
+    with Child("tests.faults.idle_process") as idle:
+        yield Machine(idle)

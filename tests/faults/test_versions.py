@@ -1,0 +1,40 @@
+"""Bundles are exchanged under load: every answer is of one version from its items to its reasons, and versions only grow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tests.faults.chaos_world import USERS, VERSIONS
+
+if TYPE_CHECKING:
+    from tests.faults.chaos import Callers, ChaosServer
+    from tests.faults.run_length import RunLength
+
+RATE = 100
+
+
+async def test_answers_under_way_keep_their_version_and_all_that_follow_have_the_next(
+    server: ChaosServer, callers: Callers, length: RunLength, figures: dict[str, object]
+) -> None:
+    """The invariants I3 and I5 look at every answer; here is that there was something to see."""
+    callers.mix = replace(callers.mix, users=USERS[5:])  # of whom both catalogues know something
+    server.command("scorer slow 20")  # so that calls are under way at every exchange
+    load = asyncio.create_task(callers.run(RATE, (len(VERSIONS) + 1) * length.seconds))
+    exchanged_s = []
+    for version in VERSIONS[1:]:
+        await asyncio.sleep(length.seconds)
+        server.command(f"bundle {version}")
+        exchanged_s.append(time.monotonic())
+    calls = await load
+    figures["calls"] = Counter(f"{call.version} {call.tier or call.status}" for call in calls)
+
+    assert {call.version for call in calls if call.ok} == set(VERSIONS)
+    for version, moment_s in zip(VERSIONS, exchanged_s, strict=False):
+        assert any(call.version == version and call.ended_s > moment_s for call in calls), version
+    for version in VERSIONS:
+        deep = [call for call in calls if call.version == version and call.tier == "DEEP"]
+        assert any(item.explained_by for call in deep for item in call.items), version
