@@ -15,7 +15,7 @@ MINUTES ?=
 ABLATE ?=
 SCENARIOS ?=
 
-.PHONY: setup protos check format test test-faults test-spark demo serve build bench quality load clean
+.PHONY: setup protos check format test test-faults test-mutations test-spark demo serve build bench quality load clean
 
 setup: $(VENV)/.done-$(GROUP)
 
@@ -45,6 +45,9 @@ test: setup
 
 test-faults: setup
 	$(BIN)/python -m pytest tests/faults
+
+test-mutations: setup
+	$(BIN)/python -m tests.mutations
 
 test-spark: setup
 	$(PIP) --group spark
