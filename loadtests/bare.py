@@ -1,6 +1,6 @@
 """The parts of a DEEP request run bare, each in a process of its own: what any server would have to pay for.
 
-``python -m loadtests.bare PART [BUNDLE USERS | STORE_URL | ANSWER]`` says a line when it is ready, then answers each line
+``python -m loadtests.bare PART [BUNDLE USERS | STORE_URL | ANSWER]`` prints a line when it is ready, then answers each line
 "n pause" on standard input with the CPU milliseconds that one of n more operations took, with so many seconds of rest, which
 do not count, before each.
 """
@@ -83,9 +83,9 @@ def computing(part: str, bundle_folder: Path, users: Users) -> Callable[[], obje
 
 def repeat(operation: Callable[[], object]) -> None:
     """Answer lines on standard input until it ends."""
-    _say("ready")
+    _print_line("ready")
     for line in sys.stdin:
-        count, pause_s = _asked(line)
+        count, pause_s = _parse(line)
         spent_s = 0.0
         for _ in range(count):
             if pause_s:
@@ -93,16 +93,16 @@ def repeat(operation: Callable[[], object]) -> None:
             start_s = time.process_time()
             operation()
             spent_s += time.process_time() - start_s
-        _say(spent_s / count * 1000)
+        _print_line(spent_s / count * 1000)
 
 
 async def get(store_url: str) -> None:
     """The same for one GET of redis-py under asyncio."""
     client = redis.Redis.from_url(store_url)
     await client.get(KEY)
-    _say("ready")
+    _print_line("ready")
     while line := await asyncio.to_thread(sys.stdin.readline):
-        count, pause_s = _asked(line)
+        count, pause_s = _parse(line)
         spent_s = 0.0
         for _ in range(count):
             if pause_s:
@@ -110,17 +110,17 @@ async def get(store_url: str) -> None:
             start_s = time.process_time()
             await client.get(KEY)
             spent_s += time.process_time() - start_s
-        _say(spent_s / count * 1000)
+        _print_line(spent_s / count * 1000)
     await client.aclose()
 
 
-def _asked(line: str) -> tuple[int, float]:
+def _parse(line: str) -> tuple[int, float]:
     count, pause_s = line.split()
     return int(count), float(pause_s)
 
 
 async def echo(answer: pb.RecommendResponse) -> NoReturn:
-    """A gRPC server that parses the request and has its answer ready; says its address."""
+    """A gRPC server that parses the request and has its answer ready; prints its address."""
 
     class Empty(RecommendationServiceServicer):
         async def Recommend(  # noqa: N802 - gRPC's name
@@ -133,18 +133,18 @@ async def echo(answer: pb.RecommendResponse) -> NoReturn:
     add_RecommendationServiceServicer_to_server(Empty(), server)  # type: ignore[no-untyped-call]  # generated
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    _say(f"127.0.0.1:{port}")
+    _print_line(f"127.0.0.1:{port}")
     await asyncio.Event().wait()
     raise AssertionError
 
 
-def _say(line: object) -> None:
+def _print_line(line: object) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def main(part: str, *given: str) -> None:
-    """Run one part until standard input ends or the process is told to."""
+    """Run one part until standard input ends or the process is ended."""
     if part == "get":
         uvloop.run(get(given[0]))
     elif part == "rpc":

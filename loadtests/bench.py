@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loadtests.figures import conditions, lines
-from loadtests.place import Place
+from loadtests.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 BENCHMARKS = ("overhead", "protection", "rungs", "deadline", "memory", "build_scale", "filters")
-"""In the order of running; each is a module here with ``run(place)``, which returns figures with names of their own."""
+"""In the order of running; each is a module here with ``run(workspace)``, which returns figures with names of their own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,16 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
     parser.add_argument("--profile", action="store_true", help="also where the time of a DEEP request goes")
     asked = parser.parse_args(arguments)
-    place = Place(asked.folder, quick=asked.quick)
+    workspace = Workspace(asked.folder, quick=asked.quick)
     figures: dict[str, Any] = {"quick": asked.quick, "conditions": conditions()}
     _show("conditions", figures["conditions"])
     for name in asked.only:
         started_s = time.monotonic()
-        found = importlib.import_module(f"loadtests.{name}").run(place)
+        found = importlib.import_module(f"loadtests.{name}").run(workspace)
         _show(f"{name} ({time.monotonic() - started_s:.0f} s)", found)
         figures |= found
     if asked.profile:
-        found = importlib.import_module("loadtests.stages").run(place)
+        found = importlib.import_module("loadtests.stages").run(workspace)
         _show("profile", found)
         figures |= found
     asked.out.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ from offline.read.engine import open_engine
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loadtests.place import Place
+    from loadtests.workspace import Workspace
 
 TARGET_S = 300.0
 TARGET_MB = 6_000.0
@@ -41,9 +41,9 @@ _DAYS = 180
 _START_S = 1_735_689_600
 
 
-def run(place: Place) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Measure each size; the headlines are of the largest."""
-    sizes = (5_000, 20_000) if place.quick else _SIZES
+    sizes = (5_000, 20_000) if workspace.quick else _SIZES
     found = {}
     for events in sizes:
         with Child("loadtests.build_scale", str(events)) as child:

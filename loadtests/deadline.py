@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 from loadtests.processes import Child, Server
 
 if TYPE_CHECKING:
-    from loadtests.place import Made, Place
+    from loadtests.workspace import SyntheticData, Workspace
 
 TARGET = 0.999
 LOAD = 0.7
 _CALLERS = (2, 4, 8)
 
 
-def run(place: Place) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Measure; the headline is ``deep_in_deadline_share``."""
-    made = place.asked()
-    search_s, seconds = (1.0, 2.0) if place.quick else (6.0, 40.0)
-    with made.store() as store_url, Server(made.bundle, store_url) as server:
-        call(server, made, "closed", 4, search_s)  # the first seconds of a process are its slowest
-        found = {f"{n}_callers": call(server, made, "closed", n, search_s) for n in _CALLERS}
+    data = workspace.benchmark_data()
+    search_s, seconds = (1.0, 2.0) if workspace.quick else (6.0, 40.0)
+    with data.store() as store_url, Server(data.bundle, store_url) as server:
+        call(server, data, "closed", 4, search_s)  # the first seconds of a process are its slowest
+        found = {f"{n}_callers": call(server, data, "closed", n, search_s) for n in _CALLERS}
         capacity = max(figures["deep_in_time_per_s"] for figures in found.values())
-        under_load = call(server, made, "open", capacity * LOAD, seconds)
+        under_load = call(server, data, "open", capacity * LOAD, seconds)
     return {
         "deep_in_deadline_share": under_load["deep_in_time_share"],
         "deep_in_deadline_target": TARGET,
@@ -33,9 +33,9 @@ def run(place: Place) -> dict[str, Any]:
     }
 
 
-def call(server: Server, made: Made, kind: str, how_many: float, seconds: float) -> dict[str, Any]:
+def call(server: Server, data: SyntheticData, kind: str, how_many: float, seconds: float) -> dict[str, Any]:
     """What a process of callers finds; see ``loadtests.caller``."""
-    given = (server.address, str(made.folder), kind, f"{how_many}", f"{seconds}")
+    given = (server.address, str(data.folder), kind, f"{how_many}", f"{seconds}")
     with Child("loadtests.caller", *given) as caller:
         figures: dict[str, Any] = json.loads(caller.ready)
     return figures

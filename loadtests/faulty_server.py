@@ -1,6 +1,6 @@
 """A server whose model breaks on command: ``python -m loadtests.faulty_server BUNDLE STORE_URL``.
 
-Says where it listens, then answers each line on standard input (``slow``, ``hang`` or ``well``) once it is so.
+Prints where it listens, then answers each line on standard input (``slow``, ``hang`` or ``well``) once it is so.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ class Breakable:
         return self.behind.score(query, pool, stop)
 
 
-def _say(line: object) -> None:
+def _print_line(line: object) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def _obey(scorer: Breakable) -> None:
+def _read_commands(scorer: Breakable) -> None:
     # Not sys.stdin: a thread that waits in it with the interpreter's lock on the buffer breaks the exit of the process.
-    while said := os.read(0, 64):
-        scorer.mode = said.decode("ascii").strip()
-        _say(scorer.mode)
+    while data := os.read(0, 64):
+        scorer.mode = data.decode("ascii").strip()
+        _print_line(scorer.mode)
 
 
 def main(bundle_folder: str, store_url: str) -> int:
@@ -70,13 +70,16 @@ def main(bundle_folder: str, store_url: str) -> int:
         if bundle.scorer is None:
             raise ValueError(f"{folder} has no model to break")
         scorer = Breakable(bundle.scorer)
-        threading.Thread(target=_obey, args=(scorer,), daemon=True).start()
+        threading.Thread(target=_read_commands, args=(scorer,), daemon=True).start()
         return replace(bundle, scorer=scorer)
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     settings = Settings(port=0, store_url=store_url, namespace=NAMESPACE, lame_duck_s=0.0)
     return run(
-        settings, [Path(bundle_folder)], on_ready=lambda _, port: _say(f"serving on {settings.host}:{port}"), load=load
+        settings,
+        [Path(bundle_folder)],
+        on_ready=lambda _, port: _print_line(f"serving on {settings.host}:{port}"),
+        load=load,
     )
 
 

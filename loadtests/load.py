@@ -21,17 +21,17 @@ from loadtests import load_report
 from loadtests.broken import BreakableStore, broken
 from loadtests.figures import conditions
 from loadtests.history import COLUMNS, History, Run
-from loadtests.place import Place
 from loadtests.plan import DEADLINE_MS, PATIENCE, timeline, to_json
 from loadtests.processes import Child, FaultyServer, Server
 from loadtests.scenarios import SCENARIOS
 from loadtests.targets import is_valid, judge, sent_as_planned
+from loadtests.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from loadtests.place import Made
     from loadtests.plan import Span
+    from loadtests.workspace import SyntheticData
 from loadtests.scenarios import Scenario
 
 MISSED, INVALID = 1, 2
@@ -40,7 +40,7 @@ CALLERS = (2, 4, 8)
 _READY_S = 1.5
 
 
-def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
+def play(scenario: Scenario, made: SyntheticData, folder: Path, *, short: bool) -> Run:
     """Start server, store and callers, find the capacity, run the phases, break what is to be broken.
 
     Args:
@@ -52,7 +52,7 @@ def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
     log = folder / f"{scenario.name}.server.log"
     with (
         _rig(scenario, made, log) as (store, server),
-        Child("loadtests.crowd", server.address, str(made.folder)) as crowd,
+        Child("loadtests.load_generator", server.address, str(made.folder)) as crowd,
     ):
         seconds = 1.2 if short else 5.0
         _closed(crowd, max(CALLERS), seconds, 1000.0)  # the first seconds of a process are its slowest
@@ -68,7 +68,7 @@ def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
         spans, out = timeline(scenario.phases, capacity, short=short), folder / f"{scenario.name}.calls.npz"
         start_s = time.monotonic() + _READY_S
         asked = {"kind": "open", "spans": to_json(spans), "traffic": dict(scenario.traffic), "start_s": start_s}
-        crowd.tell(json.dumps({**asked, "deadline_ms": deadline_ms, "out": str(out)}))
+        crowd.send(json.dumps({**asked, "deadline_ms": deadline_ms, "out": str(out)}))
         used = [_through(span, start_s, store, server) for span in spans]
         crowd.line()
         after = _closed(crowd, best, seconds, deadline_ms)["deep_per_s"]
@@ -90,7 +90,7 @@ def play(scenario: Scenario, made: Made, folder: Path, *, short: bool) -> Run:
 
 
 @contextmanager
-def _rig(scenario: Scenario, made: Made, log: Path) -> Iterator[tuple[BreakableStore, Server | FaultyServer]]:
+def _rig(scenario: Scenario, made: SyntheticData, log: Path) -> Iterator[tuple[BreakableStore, Server | FaultyServer]]:
     """A store that knows the users, and a server."""
     with BreakableStore(made.folder / "store") as store:
         asyncio.run(made.users.fill(store.url, made.ids))
@@ -164,8 +164,8 @@ def _run(name: str, asked: Any) -> Run:
     path = asked.out / f"{name}.npz"
     if asked.again:
         return Run.load(path)
-    place = Place(asked.folder)
-    made = place.made(5_000, 2_000) if asked.short else place.asked()
+    workspace = Workspace(asked.folder)
+    made = workspace.synthetic(5_000, 2_000) if asked.short else workspace.benchmark_data()
     run = play(SCENARIOS[name], made, asked.out, short=asked.short)
     run.save(path)
     return run

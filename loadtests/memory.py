@@ -9,23 +9,23 @@ from loadtests.processes import Server, memory_mb
 from terrace.client import Client, Tier
 
 if TYPE_CHECKING:
-    from loadtests.place import Place
+    from loadtests.workspace import Workspace
 
 TARGET_MB = 1_600.0
 TARGET_LOAD_S = 30.0
 _STARTS = 3
 
 
-def run(place: Place) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Measure; the headlines are ``memory_rss_mb`` and ``memory_load_s``."""
-    made = place.made(4_000, 1_000) if place.quick else place.made(1_000_000, 20_000)
+    data = workspace.benchmark_data() if workspace.quick else workspace.synthetic(1_000_000, 20_000)
     starts: list[float] = []
     deep = 0
-    users = made.users.ids[:500]
+    users = data.users.ids[:500]
     found: dict[str, float] = {}
-    with made.store() as store_url:
-        for _ in range(1 if place.quick else _STARTS):
-            with Server(made.bundle, store_url) as server, Client(server.address) as client:
+    with data.store() as store_url:
+        for _ in range(1 if workspace.quick else _STARTS):
+            with Server(data.bundle, store_url) as server, Client(server.address) as client:
                 starts.append(server.start_s)
                 ready = memory_mb(server.process.pid)
                 deep = sum(client.recommend(user, timeout_ms=2_000).tier is Tier.DEEP for user in users)
@@ -39,5 +39,5 @@ def run(place: Place) -> dict[str, Any]:
         "memory_ready_mb": ready,
         "memory_after_requests_mb": found,
         "memory_deep_answers": f"{deep} of {len(users)}",
-        "memory_bundle_mb": sum(path.stat().st_size for path in made.bundle.rglob("*") if path.is_file()) / 1e6,
+        "memory_bundle_mb": sum(path.stat().st_size for path in data.bundle.rglob("*") if path.is_file()) / 1e6,
     }

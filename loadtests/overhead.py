@@ -25,7 +25,7 @@ from terrace.v1.recommendation_pb2_grpc import RecommendationServiceStub
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from loadtests.place import Made, Place
+    from loadtests.workspace import SyntheticData, Workspace
 
 LIMIT = 20
 LEAST_ROWS = 500
@@ -96,22 +96,22 @@ class Asker:
         self._channel.close()
 
 
-def run(place: Place) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Measure; the headline is ``overhead_ratio``."""
-    made = place.asked()
-    rounds, count, warm_up = (2, 50, 10) if place.quick else (5, 2_000, 1_000)
+    data = workspace.benchmark_data()
+    rounds, count, warm_up = (2, 50, 10) if workspace.quick else (5, 2_000, 1_000)
     with ExitStack() as stack:
-        store_url = stack.enter_context(made.store())
-        server = stack.enter_context(Server(made.bundle, store_url))
-        asker = Asker(server.address, made.users.ids)
+        store_url = stack.enter_context(data.store())
+        server = stack.enter_context(Server(data.bundle, store_url))
+        asker = Asker(server.address, data.users.ids)
         stack.callback(asker.close)
         asker.cost_ms(server, warm_up)
-        _store_value(store_url, made)
-        parts = {part: stack.enter_context(_part(part, made, store_url)) for part in _LOOPS}
-        sample = made.folder / "answer.pb"
+        _store_value(store_url, data)
+        parts = {part: stack.enter_context(_part(part, data, store_url)) for part in _LOOPS}
+        sample = data.folder / "answer.pb"
         sample.write_bytes(asker.ask().SerializeToString())
         empty = stack.enter_context(Child("loadtests.bare", "rpc", str(sample)))
-        empty_asker = Asker(empty.ready, made.users.ids)
+        empty_asker = Asker(empty.ready, data.users.ids)
         stack.callback(empty_asker.close)
         empty_asker.cost_ms(empty, warm_up)
         measured: list[dict[str, float]] = []
@@ -140,14 +140,14 @@ def run(place: Place) -> dict[str, Any]:
     }
 
 
-def _part(part: str, made: Made, store_url: str) -> Child:
-    given = (store_url,) if part == "get" else (str(made.bundle), str(made.folder))
+def _part(part: str, data: SyntheticData, store_url: str) -> Child:
+    given = (store_url,) if part == "get" else (str(data.bundle), str(data.folder))
     return Child("loadtests.bare", part, *given)
 
 
-def _store_value(store_url: str, made: Made) -> None:
+def _store_value(store_url: str, data: SyntheticData) -> None:
     """One value of the size of a stored history."""
-    users = made.users
-    events = [encode_event(event, 0) for event in users.events(made.ids)[users.ids[0]]]
+    users = data.users
+    events = [encode_event(event, 0) for event in users.events(data.ids)[users.ids[0]]]
     with redis.Redis.from_url(store_url) as client:
         client.set(KEY, b"".join(events))

@@ -35,7 +35,7 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 class Child:
-    """A Python process of ours that says one line when it is ready."""
+    """A Python process of ours that prints one line when it is ready."""
 
     def __init__(self, module: str, *arguments: str, log: Path | None = None) -> None:
         """Start it and wait for that line.
@@ -63,18 +63,18 @@ class Child:
         self.start_s = time.monotonic() - started_s
 
     def line(self) -> str:
-        """The next line that it says.
+        """The next line that it prints.
 
         Raises:
             RuntimeError: it ended instead.
         """
         line = self.process.stdout.readline() if self.process.stdout else ""
         if not line:
-            where = self.log or "what it says above"
+            where = self.log or "what it printed above"
             raise RuntimeError(f"{self.name} ended with code {self.process.wait()}; see {where}")
         return line.strip()
 
-    def tell(self, what: str) -> None:
+    def send(self, what: str) -> None:
         """Send a line."""
         if self.process.stdin is not None:
             self.process.stdin.write(f"{what}\n")
@@ -82,7 +82,7 @@ class Child:
 
     def ask(self, what: str) -> str:
         """Send a line, wait for one."""
-        self.tell(what)
+        self.send(what)
         return self.line()
 
     def cpu_s(self) -> float:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from core.bundle import Bundle
-    from loadtests.place import Place
+    from loadtests.workspace import Workspace
     from server.overload.breaker import Breaker, Outcome
     from server.store.user_store import UserStore
     from server.telemetry.recorder import Call
@@ -79,12 +79,12 @@ class _Always:
         """Never mind."""
 
 
-def run(place: Place) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Measure; the headline is ``protection_share``."""
-    made = place.asked()
-    bundle = load_bundle(made.bundle)
-    with made.store() as url:
-        return uvloop.run(_measure(bundle, url, made.users.ids, rounds=3 if place.quick else 60))
+    data = workspace.benchmark_data()
+    bundle = load_bundle(data.bundle)
+    with data.store() as url:
+        return uvloop.run(_measure(bundle, url, data.users.ids, rounds=3 if workspace.quick else 60))
 
 
 async def _measure(bundle: Bundle, store_url: str, user_ids: list[str], rounds: int) -> dict[str, Any]:

@@ -12,23 +12,23 @@ from terrace.client import Client, Tier
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loadtests.place import Place
+    from loadtests.workspace import Workspace
     from terrace.client import Answer
 
 _TIMEOUT_MS = 2_000.0
 
 
-def run(place: Place) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Measure POPULARITY by unknown users, CF by similar items, DEEP by known users; one caller, 20 items.
 
     Raises:
         RuntimeError: more than one answer in a hundred is of another rung.
     """
-    made = place.asked()
-    count = 50 if place.quick else 2_000
-    users, items = made.users.ids, [made.ids[row] for row in made.users.items[:, 0].tolist()]
+    data = workspace.benchmark_data()
+    count = 50 if workspace.quick else 2_000
+    users, items = data.users.ids, [data.ids[row] for row in data.users.items[:, 0].tolist()]
     found: dict[str, Any] = {}
-    with made.store() as store_url, Server(made.bundle, store_url) as server, Client(server.address) as client:
+    with data.store() as store_url, Server(data.bundle, store_url) as server, Client(server.address) as client:
         asks: dict[Tier, Callable[[int], Answer]] = {
             Tier.POPULARITY: lambda turn: client.recommend(f"nobody-{turn}", timeout_ms=_TIMEOUT_MS),
             Tier.CF: lambda turn: client.similar_items(items[turn % len(items)], timeout_ms=_TIMEOUT_MS),

@@ -21,7 +21,7 @@ from terrace.v1 import recommendation_pb2 as pb
 if TYPE_CHECKING:
     from core.bundle import Bundle
     from core.types import UserState
-    from loadtests.place import Place
+    from loadtests.workspace import Workspace
 
 _ASKED = 1_000
 
@@ -44,19 +44,19 @@ class Watch:
         self._mark_s = time.thread_time()
 
 
-def run(place: Place) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """CPU milliseconds of each stage for one request, the mean over many users."""
-    made = place.asked()
-    bundle = load_bundle(made.bundle)
-    with made.store() as url:
-        states, store_ms = uvloop.run(_read(url, made.users.ids))
+    data = workspace.benchmark_data()
+    bundle = load_bundle(data.bundle)
+    with data.store() as url:
+        states, store_ms = uvloop.run(_read(url, data.users.ids))
     watch = Watch()
     turns = 0
     for measured in (False, True):  # the first pass warms up
         watch = Watch()
         turns = 0
         while turns < _ASKED:
-            for user_id, state in zip(made.users.ids, states, strict=True):
+            for user_id, state in zip(data.users.ids, states, strict=True):
                 _answer(bundle, user_id, state, watch)
                 turns += 1
         del measured

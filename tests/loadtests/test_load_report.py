@@ -14,7 +14,7 @@ from loadtests.load_report.series import of_run, outcomes
 from loadtests.plan import MIXED, Span
 from loadtests.scenarios import Scenario
 from loadtests.targets import at_least, at_most
-from tests.loadtests.made_up import LATE, calls, overload, run
+from tests.loadtests.toy_runs import LATE, calls, overload, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from loadtests.history import Run
 from loadtests.plan import Span
 from loadtests.targets import at_least, at_most, judge
 from terrace.v1 import recommendation_pb2 as pb
-from tests.loadtests.made_up import LATE, SHED, calls, overload, run
+from tests.loadtests.toy_runs import LATE, SHED, calls, overload, run
 
 if TYPE_CHECKING:
     from pathlib import Path

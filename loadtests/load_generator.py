@@ -1,6 +1,6 @@
 """Many users who call whatever happens (open loop), by Locust over gRPC, in a process of its own.
 
-``python -m loadtests.crowd ADDRESS USERS`` says "ready", then answers each line of JSON on standard input with one:
+``python -m loadtests.load_generator ADDRESS USERS`` prints "ready", then answers each line of JSON on standard input with one:
 ``closed`` measures what so many callers get who ask again as soon as they are answered; ``open`` runs phases and writes
 the history of every call.
 
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
 _CHANNELS = 8
 _SWITCH_S = 0.0002
-_SAY = tuple(metadata_of({"criticality": name}) for name in CRITICALITIES)  # type: ignore[typeddict-item]
-_PURE = metadata_of({"exercise": False})
+_METADATA = tuple(metadata_of({"criticality": name}) for name in CRITICALITIES)  # type: ignore[typeddict-item]
+_NO_EXERCISE = metadata_of({"exercise": False})
 _TAIL_S = 1.0
 """After the last moment: time for the last answers."""
 
 
-class Line:
+class Channels:
     """Connections to the server, used in turn, on an event loop in a thread of its own."""
 
     def __init__(self, address: str, user_ids: list[str]) -> None:
@@ -100,10 +100,10 @@ class Line:
         call.add_done_callback(self._calls.discard)
 
 
-class Visitor(User):
+class VirtualUser(User):
     """One of many users: calls at moments of its own, fixed before the run begins, answered or not."""
 
-    line: ClassVar[Line]
+    channels: ClassVar[Channels]
     start_s: ClassVar[float]
     calls: ClassVar[list[list[tuple[float, int, bool]]]]
     numbers: ClassVar[Iterator[int]]
@@ -122,19 +122,19 @@ class Visitor(User):
     @task
     def recommend(self) -> None:
         """A list for some user."""
-        self.line.send(self._recommend(*self.next))
+        self.channels.send(self._recommend(*self.next))
         self._turn()
 
     async def _recommend(self, meant_s: float, who: int, known: bool) -> None:
-        asked = self.line.known
+        command = self.channels.known
         request = (
-            asked[hash((self.number, meant_s)) % len(asked)]
+            command[hash((self.number, meant_s)) % len(command)]
             if known
             else pb.RecommendRequest(user_id=f"nobody-{self.number}-{meant_s:.3f}", limit=20)
         )
         due_s = self.start_s + meant_s
         late_ms = (time.monotonic() - due_s) * 1000
-        outcome, error = await self.line.ask(request, due_s, _SAY[who])
+        outcome, error = await self.channels.ask(request, due_s, _METADATA[who])
         took_ms = (time.monotonic() - due_s) * 1000
         self.environment.events.request.fire(
             request_type="grpc",
@@ -152,9 +152,9 @@ class Visitor(User):
             raise StopUser from None
 
 
-async def closed(line: Line, callers: int, seconds: float) -> dict[str, float]:
+async def closed(channels: Channels, callers: int, seconds: float) -> dict[str, float]:
     """DEEP answers a second in time that so many callers get, each with one call at a time; how long they took; what calling cost."""
-    turns = itertools.cycle(line.known)
+    turns = itertools.cycle(channels.known)
     end_s = time.monotonic() + seconds
     calls = 0
     took_s: list[float] = []
@@ -162,9 +162,9 @@ async def closed(line: Line, callers: int, seconds: float) -> dict[str, float]:
     async def caller() -> None:
         nonlocal calls
         while (now_s := time.monotonic()) < end_s:
-            (_, tier, _), _ = await line.ask(next(turns), now_s, _PURE)
+            (_, tier, _), _ = await channels.ask(next(turns), now_s, _NO_EXERCISE)
             calls += 1
-            if tier == Tier.DEEP and time.monotonic() - now_s <= line.deadline_s:
+            if tier == Tier.DEEP and time.monotonic() - now_s <= channels.deadline_s:
                 took_s.append(time.monotonic() - now_s)
 
     cpu_s = time.process_time()
@@ -176,7 +176,9 @@ async def closed(line: Line, callers: int, seconds: float) -> dict[str, float]:
     }
 
 
-def open_loop(line: Line, spans: list[Span], traffic: Mapping[str, float], start_s: float) -> tuple[History, Any]:
+def open_loop(
+    channels: Channels, spans: list[Span], traffic: Mapping[str, float], start_s: float
+) -> tuple[History, Any]:
     """Every call of the phases, of which the first begins at ``start_s`` of the monotonic clock; and how busy we were.
 
     Returns:
@@ -184,10 +186,10 @@ def open_loop(line: Line, spans: list[Span], traffic: Mapping[str, float], start
     """
     rng = np.random.default_rng(17)
     n_users = users_for(spans)
-    Visitor.line, Visitor.start_s, Visitor.numbers = line, start_s, itertools.count()
-    Visitor.calls = [_calls(spans, n_users, traffic, rng) for _ in range(n_users)]
+    VirtualUser.channels, VirtualUser.start_s, VirtualUser.numbers = channels, start_s, itertools.count()
+    VirtualUser.calls = [_calls(spans, n_users, traffic, rng) for _ in range(n_users)]
     found: list[tuple[Any, ...]] = []
-    environment = Environment(user_classes=[Visitor])
+    environment = Environment(user_classes=[VirtualUser])
     requests: Any = environment.events.request
     requests.add_listener(lambda context, **_: found.append(context["call"]))
     runner = environment.create_local_runner()
@@ -215,7 +217,7 @@ def _calls(
     return list(zip(at_s.tolist(), who.tolist(), known.tolist(), strict=True))
 
 
-def _say(line: object) -> None:
+def _print_line(line: object) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -224,19 +226,19 @@ def main(address: str, users: str) -> None:
     """Answer lines on standard input until it ends."""
     logging.getLogger("locust").setLevel(logging.ERROR)
     sys.setswitchinterval(_SWITCH_S)
-    line = Line(address, Users.load(Path(users)).ids)
-    line.run(closed(line, _CHANNELS, 0.5))
-    _say("ready")
+    channels = Channels(address, Users.load(Path(users)).ids)
+    channels.run(closed(channels, _CHANNELS, 0.5))
+    _print_line("ready")
     for given in sys.stdin:
-        asked = json.loads(given)
-        line.deadline_s = asked["deadline_ms"] / 1000
-        if asked["kind"] == "closed":
-            _say(json.dumps(line.run(closed(line, asked["callers"], asked["seconds"]))))
+        command = json.loads(given)
+        channels.deadline_s = command["deadline_ms"] / 1000
+        if command["kind"] == "closed":
+            _print_line(json.dumps(channels.run(closed(channels, command["callers"], command["seconds"]))))
             continue
-        spans = [Span(**span) for span in asked["spans"]]
-        history, busy = open_loop(line, spans, asked["traffic"], asked["start_s"])
-        np.savez(asked["out"], caller_busy=busy, **{name: getattr(history, name) for name in COLUMNS})
-        _say("done")
+        spans = [Span(**span) for span in command["spans"]]
+        history, busy = open_loop(channels, spans, command["traffic"], command["start_s"])
+        np.savez(command["out"], caller_busy=busy, **{name: getattr(history, name) for name in COLUMNS})
+        _print_line("done")
 
 
 if __name__ == "__main__":

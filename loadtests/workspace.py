@@ -1,4 +1,4 @@
-"""Where a benchmark works: its bundle, made once, and a store that knows the users."""
+"""The files of benchmarks: synthetic bundles, made once, and stores that know their users."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """A folder for bundles and data.
 
     Attributes:
@@ -33,18 +33,18 @@ class Place:
     folder: Path
     quick: bool = False
 
-    def made(self, items: int, users: int) -> Made:
+    def synthetic(self, items: int, users: int) -> SyntheticData:
         """The synthetic bundle of that size, made by a process of its own unless one is there with a build's generators."""
         folder = self.folder / f"items-{items}"
         if not _is_current(folder / "bundles"):
             shutil.rmtree(folder, ignore_errors=True)
             sizes = ("--items", str(items), "--users", str(users))
             subprocess.run([sys.executable, "-m", "loadtests.synthetic", str(folder), *sizes], check=True)  # noqa: S603 - our own command
-        return Made(folder)
+        return SyntheticData(folder)
 
-    def asked(self) -> Made:
+    def benchmark_data(self) -> SyntheticData:
         """The bundle that requests are measured on: 100,000 items."""
-        return self.made(3_000, 1_000) if self.quick else self.made(100_000, 60_000)
+        return self.synthetic(3_000, 1_000) if self.quick else self.synthetic(100_000, 60_000)
 
 
 def _is_current(bundles: Path) -> bool:
@@ -56,7 +56,7 @@ def _is_current(bundles: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Made:
+class SyntheticData:
     """A synthetic bundle and its users."""
 
     folder: Path
