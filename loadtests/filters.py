@@ -21,10 +21,10 @@ from core.catalogue import Filters
 from core.query import Request
 from core.types import Tier
 from loadtests.caller import Caller
-from loadtests.place import Made
 from loadtests.processes import Server
 from loadtests.synthetic import ATTRIBUTE_VALUES
 from loadtests.users import state_of
+from loadtests.workspace import SyntheticData
 from server.loader import load_bundle
 from server.rungs.deadline import Deadline
 from server.rungs.pipeline import Pipeline
@@ -37,7 +37,7 @@ from terrace.client import Filters as Wanted
 
 if TYPE_CHECKING:
     from core.types import UserState
-    from loadtests.place import Place
+    from loadtests.workspace import Workspace
 
 TARGET_MS = 2.0
 ATTRIBUTES = 20
@@ -47,10 +47,10 @@ _RATE = 20.0
 _TURNS = 9
 
 
-def run(place: Place) -> dict[str, Any]:
+def run(workspace: Workspace) -> dict[str, Any]:
     """Measure; the headline is ``filters_longest_ms``."""
-    items = 3_000 if place.quick else 1_000_000
-    made = _made(place, items)
+    items = 3_000 if workspace.quick else 1_000_000
+    made = _made(workspace, items)
     departments = [f"department-{i}" for i in range(100)]
     every = {f"attribute-{i}": _VALUES for i in range(ATTRIBUTES)}
     filters = {
@@ -64,7 +64,7 @@ def run(place: Place) -> dict[str, Any]:
         "20 attributes, half of the values of each, the dearest": Filters(attributes=every, min_price=60.0),
     }
     alone = uvloop.run(_stretches(made, filters))
-    seconds = 2.0 if place.quick else 15.0
+    seconds = 2.0 if workspace.quick else 15.0
     beside: dict[str, Any] = {}
     with made.store() as url, Server(made.bundle, url) as server:
         users = made.users.ids
@@ -82,16 +82,16 @@ def run(place: Place) -> dict[str, Any]:
     }
 
 
-def _made(place: Place, items: int) -> Made:
-    folder = place.folder / f"items-{items}-attributes-{ATTRIBUTES}"
+def _made(workspace: Workspace, items: int) -> SyntheticData:
+    folder = workspace.folder / f"items-{items}-attributes-{ATTRIBUTES}"
     if not (folder / "users.npz").exists():
         sizes = ("--items", str(items), "--users", "60000" if items > ATTRIBUTE_VALUES * 100 else "1000")
         more = ("--attributes", str(ATTRIBUTES), "--without-ann")
         subprocess.run([sys.executable, "-m", "loadtests.synthetic", str(folder), *sizes, *more], check=True)  # noqa: S603 - our own command
-    return Made(folder)
+    return SyntheticData(folder)
 
 
-async def _stretches(made: Made, filters: dict[str, Filters]) -> dict[str, dict[str, float]]:
+async def _stretches(made: SyntheticData, filters: dict[str, Filters]) -> dict[str, dict[str, float]]:
     bundle = load_bundle(made.bundle)
     users = [state_of(events) for events in made.users.events(bundle.catalogue.ids).values()][:_TURNS]
     work = WorkPool(threads=1, slots=4)

@@ -76,7 +76,7 @@ def _open(folder: Path) -> tuple[Bundle, BundleError | None]:
         similar = CfScorer.load(folder / "similar", len(catalogue))
     # Ids and hashes of a large catalogue take a moment to index: now, not in the first request.
     _ = catalogue.row_of, catalogue.category_code, catalogue.rows_of_hashes(NO_HASHES)
-    with _opening(folder / "catalogue"):
+    with naming(folder / "catalogue"):
         catalogue.index_filters()
 
     model: tuple[UserEncoder, InterruptibleScorer, Vector] | tuple[None, None, None] = (None, None, None)

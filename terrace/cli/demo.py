@@ -19,7 +19,7 @@ import typer
 from rich.markup import escape
 from rich.panel import Panel
 
-from core.manifest import MANIFEST_NAME, read_manifest
+from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest
 from terrace.cli.ask import titles_of
 from terrace.cli.build import show
 from terrace.cli.options import Map, Weight
@@ -84,7 +84,7 @@ def demo(
 
     bundles = folder / "bundles"
     if keep_serving and any(bundles.glob(f"*/{MANIFEST_NAME}")):
-        raise typer.Exit(serve_on(bundle, folder, port))
+        raise typer.Exit(serve_on(newest_bundle(bundles), folder, port))
     chapter("1  Read and build", "Events and items become a bundle: catalogue, generators, models, figures.")
     if not events:
         events, items = generate(folder / "shop")
