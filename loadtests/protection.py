@@ -67,9 +67,14 @@ class _Everybody(Admission):
     def give_back(self, *_: object, **__: object) -> None:
         """Never mind."""
 
+    def start_over(self) -> None:
+        """There is nothing to forget."""
+
 
 class _Always:
     """A breaker that counts nothing."""
+
+    opened = 0
 
     def permit(self) -> int:
         """Yes."""

@@ -50,6 +50,11 @@ def build_scale(found: Figures) -> None:
     assert found["build_growth"] == pytest.approx(large["build_s"] / small["build_s"])
 
 
+def filters(found: Figures) -> None:
+    assert found["filters_longest_ms"] == max(each["longest_ms"] for each in found["filters_alone"].values()) > 0
+    assert found["filters_users_beside_two_callers"]["none"]["answered_share"] == 1
+
+
 CHECKS: dict[str, Callable[[Figures], None]] = {
     "overhead": overhead,
     "protection": protection,
@@ -57,6 +62,7 @@ CHECKS: dict[str, Callable[[Figures], None]] = {
     "deadline": deadline,
     "memory": memory,
     "build_scale": build_scale,
+    "filters": filters,
 }
 
 
