@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from loadtests.processes import Child
+    from loadtests.slow_link import SlowLink
 
-FAULTS = ("store_hangs", "store_gone", "model_slow", "model_hangs")
-MODEL_MODES = {"model_slow": "slow", "model_hangs": "hang"}
+FAULTS = ("store_hangs", "store_gone", "store_slow", "model_slow", "model_hangs", "model_heavy")
+MODEL_MODES = {"model_slow": "slow", "model_hangs": "hang", "model_heavy": "heavy"}
+STORE_DELAY_S = 0.01
+"""What ``store_slow`` adds to every reply: a store in another zone, or one that is busy."""
 
 
 class BreakableStore(EmbeddedStore):
@@ -54,10 +57,12 @@ class BreakableStore(EmbeddedStore):
 
 
 @contextmanager
-def broken(fault: str, store: BreakableStore, server: Child) -> Iterator[None]:
+def broken(fault: str, store: BreakableStore, link: SlowLink, server: Child) -> Iterator[None]:
     """One of ``FAULTS`` until the context ends; none where the name is empty."""
     if fault == "store_hangs":
         store.hang()
+    elif fault == "store_slow":
+        link.delay_s = STORE_DELAY_S
     elif fault == "store_gone":
         store.die()
     elif fault:
@@ -67,6 +72,8 @@ def broken(fault: str, store: BreakableStore, server: Child) -> Iterator[None]:
     finally:
         if fault == "store_hangs":
             store.go_on()
+        elif fault == "store_slow":
+            link.delay_s = 0.0
         elif fault == "store_gone":
             store.come_back()
         elif fault:

@@ -1,6 +1,6 @@
 """A server whose model breaks on command: ``python -m loadtests.faulty_server BUNDLE STORE_URL``.
 
-Prints where it listens, then answers each line on standard input (``slow``, ``hang`` or ``well``) once it is so.
+Prints where it listens, then answers each line on standard input (``slow``, ``hang``, ``heavy`` or ``well``) once it is so.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 SLOW_S = 0.2
 """What ``slow`` adds to each run: four deadlines."""
+HEAVY = 12
+"""How many times the CPU of a run ``heavy`` takes: a new model that nobody measured."""
 _LONGEST_S = 60.0
 
 
 @dataclass
 class Breakable:
-    """A scorer that is ``well``, ``slow`` or ``hang``s; can be stopped at any time, as ONNX Runtime can."""
+    """A scorer that is ``well``, ``slow``, ``heavy`` or ``hang``s; can be stopped at any time, as ONNX Runtime can."""
 
     behind: InterruptibleScorer
     mode: str = "well"
@@ -41,7 +43,10 @@ class Breakable:
         Raises:
             Stopped: ``stop`` was set before the run ended.
         """
-        if self.mode != "well":
+        if self.mode == "heavy":
+            for _ in range(HEAVY - 1):
+                self.behind.score(query, pool, stop)
+        elif self.mode != "well":
             stopped = threading.Event()
             if stop is not None:
                 stop.on_stop(stopped.set)

@@ -1,6 +1,7 @@
 """``python -m loadtests.load``: runs load scenarios against servers that it starts, and says which targets they miss.
 
-Exit code 0: every target met; 1: some target missed; 2: the caller could not keep up, so the run says nothing.
+Exit code 0: every target met; 1: some target missed; 2: the caller could not keep up, or others used the machine, so the
+run says nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadtests import load_report
+from loadtests import load_report, machine
 from loadtests.broken import BreakableStore, broken
 from loadtests.figures import conditions
 from loadtests.history import COLUMNS, History, Run
-from loadtests.plan import DEADLINE_MS, PATIENCE, timeline, to_json
+from loadtests.plan import DEADLINE_MS, timeline, to_json
 from loadtests.processes import Child, FaultyServer, Server
 from loadtests.scenarios import SCENARIOS
-from loadtests.targets import is_valid, judge, sent_as_planned
+from loadtests.slow_link import SlowLink
+from loadtests.targets import invalid, judge
 from loadtests.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,15 +52,14 @@ def play(scenario: Scenario, made: SyntheticData, folder: Path, *, short: bool) 
         short: the short form of every phase.
     """
     log = folder / f"{scenario.name}.server.log"
+    before = machine.measure()
     with (
-        _rig(scenario, made, log) as (store, server),
+        _rig(scenario, made, log) as (store, link, server),
         Child("loadtests.load_generator", server.address, str(made.folder)) as crowd,
     ):
         seconds = 1.2 if short else 5.0
-        _closed(crowd, max(CALLERS), seconds, 1000.0)  # the first seconds of a process are its slowest
-        alone_ms = _closed(crowd, 1, seconds, 1000.0)["deep_p50_ms"]
-        deadline_ms = max(DEADLINE_MS, PATIENCE * alone_ms) if short else DEADLINE_MS
-        found = {callers: _closed(crowd, callers, seconds, deadline_ms) for callers in CALLERS}
+        _closed(crowd, max(CALLERS), seconds)  # the first seconds of a process are its slowest
+        found = {callers: _closed(crowd, callers, seconds) for callers in CALLERS}
         best = max(CALLERS, key=lambda callers: found[callers]["deep_per_s"])
         capacity = found[best]["deep_per_s"]
         if not capacity:
@@ -68,10 +69,11 @@ def play(scenario: Scenario, made: SyntheticData, folder: Path, *, short: bool) 
         spans, out = timeline(scenario.phases, capacity, short=short), folder / f"{scenario.name}.calls.npz"
         start_s = time.monotonic() + _READY_S
         asked = {"kind": "open", "spans": to_json(spans), "traffic": dict(scenario.traffic), "start_s": start_s}
-        crowd.send(json.dumps({**asked, "deadline_ms": deadline_ms, "out": str(out)}))
-        used = [_through(span, start_s, store, server) for span in spans]
+        crowd.send(json.dumps({**asked, "deadline_ms": DEADLINE_MS, "out": str(out)}))
+        used = [_through(span, start_s, store, link, server) for span in spans]
         crowd.line()
-        after = _closed(crowd, best, seconds, deadline_ms)["deep_per_s"]
+        after = _closed(crowd, best, seconds)["deep_per_s"]
+    trouble = machine.trouble(before, machine.measure())
     with np.load(out) as arrays:
         history = History(**{name: arrays[name] for name in COLUMNS})
         busy = arrays["caller_busy"]
@@ -81,36 +83,38 @@ def play(scenario: Scenario, made: SyntheticData, folder: Path, *, short: bool) 
         "short": short,
         "items": len(made.ids),
         "capacity_after": after,
-        "alone_ms": alone_ms,
+        "machine_trouble": trouble,
         "server_errors": len(re.findall(r"^.* (?:ERROR|CRITICAL) ", log.read_text(encoding="utf-8"), re.MULTILINE)),
         "caller_ms_per_call": found[best]["caller_ms_per_call"],
         "server_cores": dict(zip((span.name for span in spans), used, strict=True)),
     }
-    return Run(scenario.name, deadline_ms, capacity, tuple(spans), history, busy, about)
+    return Run(scenario.name, DEADLINE_MS, capacity, tuple(spans), history, busy, about)
 
 
 @contextmanager
-def _rig(scenario: Scenario, made: SyntheticData, log: Path) -> Iterator[tuple[BreakableStore, Server | FaultyServer]]:
-    """A store that knows the users, and a server."""
-    with BreakableStore(made.folder / "store") as store:
+def _rig(
+    scenario: Scenario, made: SyntheticData, log: Path
+) -> Iterator[tuple[BreakableStore, SlowLink, Server | FaultyServer]]:
+    """A store that knows the users, a link to it that can be slow, and a server, which uses it where it must."""
+    with BreakableStore(made.folder / "store") as store, SlowLink(store.url) as link:
         asyncio.run(made.users.fill(store.url, made.ids))
         store.keep()
         kind = FaultyServer if scenario.breaks_the_model else Server
-        with kind(made.bundle, store.url, log=log) as server:
-            yield store, server
+        with kind(made.bundle, link.url if scenario.slows_the_store else store.url, log=log) as server:
+            yield store, link, server
 
 
-def _closed(crowd: Child, callers: int, seconds: float, deadline_ms: float) -> dict[str, float]:
-    asked = {"kind": "closed", "callers": callers, "seconds": seconds, "deadline_ms": deadline_ms}
+def _closed(crowd: Child, callers: int, seconds: float) -> dict[str, float]:
+    asked = {"kind": "closed", "callers": callers, "seconds": seconds, "deadline_ms": DEADLINE_MS}
     found: dict[str, float] = json.loads(crowd.ask(json.dumps(asked)))
     return found
 
 
-def _through(span: Span, start_s: float, store: BreakableStore, server: Child) -> float:
+def _through(span: Span, start_s: float, store: BreakableStore, link: SlowLink, server: Child) -> float:
     """Wait for a phase to pass, with its fault; the cores that the server used meanwhile."""
     time.sleep(max(start_s + span.start_s - time.monotonic(), 0))
     cpu_s = server.cpu_s()
-    with broken(span.fault, store, server):
+    with broken(span.fault, store, link, server):
         time.sleep(max(start_s + span.end_s - time.monotonic(), 0))
         return (server.cpu_s() - cpu_s) / span.seconds
 
@@ -120,12 +124,11 @@ def report(run: Run, scenario: Scenario) -> int:
     verdicts = judge(run, scenario.targets)
     shown = [f"{run.scenario}: {len(run.history)} calls, capacity {run.capacity:.0f}/s"]
     shown += [f"  {'met   ' if verdict.met else 'MISSED'} {load_report.summary(verdict)}" for verdict in verdicts]
-    if not is_valid(run):
-        shares = ", ".join(f"{name} {share:.1%}" for name, share in sent_as_planned(run).items())
-        shown.append(f"  INVALID: the caller could not send as planned ({shares}), so this says nothing of the server")
+    if why := invalid(run):
+        shown.append(f"  INVALID, this says nothing of the server: {why}")
     sys.stdout.write("\n".join([*shown, ""]))
     sys.stdout.flush()
-    if not is_valid(run):
+    if why:
         return INVALID
     return 0 if all(verdict.met for verdict in verdicts) else MISSED
 
@@ -139,12 +142,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="bundles and data, used again")
     parser.add_argument("--again", action="store_true", help="judge and report the histories that are there")
     parser.add_argument("--picture", type=Path, help="also draw the last scenario as one SVG file")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run each scenario N times, a line a run")
     asked = parser.parse_args(arguments)
     if unknown := set(asked.scenarios) - set(SCENARIOS):
         parser.error(f"no scenario is called {', '.join(sorted(unknown))}")
     asked.out.mkdir(parents=True, exist_ok=True)
     codes: list[int] = []
     for name in asked.scenarios or SCENARIOS:
+        if asked.repeat > 1:
+            codes.append(_repeat(SCENARIOS[name], asked))
+            continue
         run = _run(name, asked)
         code = report(run, SCENARIOS[name])
         if code == INVALID and not asked.again:
@@ -158,6 +165,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     load_report.write_index(asked.out, SCENARIOS)
     sys.stdout.write(f"reports: {asked.out / 'index.html'}\n")
     return max(codes)
+
+
+def _repeat(scenario: Scenario, asked: Any) -> int:
+    """Run a scenario several times; a line for each run, and how many of the valid ones met each target."""
+    says = [target.measure.says for target in scenario.targets]
+    numbered = "\n".join(f"  [{number}] {each}" for number, each in enumerate(says, 1))
+    sys.stdout.write(f"{scenario.name}, {asked.repeat} runs:\n{numbered}\n")
+    found = []
+    for number in range(1, asked.repeat + 1):
+        run = _run(scenario.name, asked)
+        run.save(asked.out / f"{scenario.name}.{number}.npz")
+        verdicts = judge(run, scenario.targets)
+        why = invalid(run)
+        if not why:
+            found.append([verdict.met for verdict in verdicts])
+        figures = "  ".join(
+            f"{load_report.figure(each.value, each.target.measure.unit)}{' ' if each.met else '!'}" for each in verdicts
+        )
+        sys.stdout.write(f"{number:3}  {run.capacity:4.0f}/s  {figures}{f'  INVALID: {why}' if why else ''}\n")
+        sys.stdout.flush()
+    met = [sum(column) for column in zip(*found, strict=True)]
+    sys.stdout.write(f"met in {len(found)} valid runs: " + ", ".join(f"[{n}] {m}" for n, m in enumerate(met, 1)) + "\n")
+    if len(found) < asked.repeat:
+        return INVALID
+    return 0 if all(count == len(found) for count in met) else MISSED
 
 
 def _run(name: str, asked: Any) -> Run:

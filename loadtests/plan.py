@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEADLINE_MS = 50.0
-"""Of the long forms, and of the short ones where the machine is quick enough."""
-PATIENCE = 14.0
-"""Deadline of the short forms in answers of a lone caller, where that is more: else they would judge the machine."""
+"""Of every call, in both forms: a page cannot wait longer because a server got slower."""
 USERS_ONLY: Mapping[str, float] = {"user": 1.0}
 MIXED: Mapping[str, float] = {"user": 0.5, "prefetch": 0.3, "batch": 0.2}
 PACE_S = 1.0

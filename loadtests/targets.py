@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,13 +84,22 @@ def at_most(bound: float, measure: Measure, why: str) -> Target:
     return Target(measure, bound, False, why)
 
 
-def in_time(phase: str, *who: str) -> Measure:
-    """Share of all calls that were answered within the deadline, by whatever tier."""
+def in_time(phase: str, *who: str, first_s: float = math.inf) -> Measure:
+    """Share of all calls that were answered within the deadline, by whatever tier.
+
+    Args:
+        phase: of the run.
+        who: criticalities; all where none is named.
+        first_s: only calls of the first so many seconds of the phase.
+    """
 
     def of(run: Run) -> float:
-        return _mean(run.during(phase).of_criticality(*who).in_time(run.deadline_ms))
+        span = run.span(phase)
+        calls = run.history.between(span.start_s, min(span.end_s, span.start_s + first_s))
+        return _mean(calls.of_criticality(*who).in_time(run.deadline_ms))
 
-    return Measure(f"{_calls(who)} answered in time, {phase}", of)
+    part = "" if first_s == math.inf else f"first {first_s:g} s of "
+    return Measure(f"{_calls(who)} answered in time, {part}{phase}", of)
 
 
 def tier_share(phase: str, tier: Tier, *, skip_s: float = 0.0, known: bool | None = None) -> Measure:
@@ -131,13 +141,14 @@ def p99(phase: str, *who: str) -> Measure:
     return Measure(f"p99 of {_calls(who)} that were not refused over the deadline, {phase}", of, "times")
 
 
-def median_against(phase: str, baseline: str, *, skip_s: float = 0.0) -> Measure:
-    """Median time of a phase over the median time of another."""
+def median_against(phase: str, baseline: str, tier: Tier, *, skip_s: float = 0.0) -> Measure:
+    """Median time of a tier's answers in a phase over the median time of the same tier's answers in another."""
 
     def of(run: Run) -> float:
-        return _quantile(run.during(phase, skip_s), 0.5) / _quantile(run.during(baseline), 0.5)
+        found, usual = run.during(phase, skip_s), run.during(baseline)
+        return _quantile(found.where(found.tier == tier), 0.5) / _quantile(usual.where(usual.tier == tier), 0.5)
 
-    return Measure(f"median time after {skip_s:g} s, {phase} over {baseline}", of, "times")
+    return Measure(f"median time of {tier.name} answers after {skip_s:g} s, {phase} over {baseline}", of, "times")
 
 
 def errors(phase: str) -> Measure:
@@ -153,6 +164,17 @@ def errors(phase: str) -> Measure:
 def refused(phase: str, *who: str) -> Measure:
     """Share of calls that the server refused because it had too much to do."""
     return Measure(f"{_calls(who)} refused, {phase}", lambda run: _mean(run.during(phase).of_criticality(*who).shed))
+
+
+def shedding_ends(phase: str) -> Measure:
+    """Seconds of a phase after which no call is refused any more; infinite if one of its last second is."""
+
+    def of(run: Run) -> float:
+        span, calls = run.span(phase), run.during(phase)
+        last_s = float(calls.meant_s[calls.shed].max(initial=span.start_s))
+        return last_s - span.start_s if last_s < span.end_s - _SHORTEST_S else math.inf
+
+    return Measure(f"until nobody is refused any more, {phase}", of, "s")
 
 
 def preference(phase: str) -> Measure:
@@ -209,9 +231,13 @@ def sent_as_planned(run: Run) -> dict[str, float]:
     return {span.name: _mean(run.during(span.name).late_ms <= latest_ms) for span in run.spans}
 
 
-def is_valid(run: Run) -> bool:
-    """Whether the caller kept up, so that the run says something of the server."""
-    return all(share >= KEPT_UP for share in sent_as_planned(run).values())
+def invalid(run: Run) -> str:
+    """Why the run says nothing of the server: the callers did not keep up, or the machine was not ours; empty if it does."""
+    shares = sent_as_planned(run)
+    if all(share >= KEPT_UP for share in shares.values()):
+        return str(run.conditions.get("machine_trouble", ""))
+    said = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    return f"the callers could not send as planned: {said}, at least {KEPT_UP:.0%} must be"
 
 
 def _calls(who: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from loadtests.history import Run
 from loadtests.load_report import charts
 from loadtests.load_report.series import of_run
-from loadtests.targets import is_valid, judge, sent_as_planned
+from loadtests.targets import invalid, judge, sent_as_planned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,10 @@ _UNITS = {"share": "{:.2%}", "times": "{:.2f}", "s": "{:.1f} s"}
 _BROKEN = {
     "store_hangs": "the user store hangs",
     "store_gone": "the user store is gone",
+    "store_slow": "every reply of the user store is 10 ms late",
     "model_slow": "every model run takes 200 ms more",
     "model_hangs": "every model run hangs",
+    "model_heavy": "every model run takes twelve times the CPU",
 }
 
 
@@ -120,8 +122,8 @@ def _facts(run: Run) -> str:
 
 def _state(run: Run, verdicts: list[Verdict]) -> dict[str, str]:
     missed = sum(not verdict.met for verdict in verdicts)
-    if not is_valid(run):
-        return {"kind": "open", "headline": "Not valid: the callers could not send as planned"}
+    if why := invalid(run):
+        return {"kind": "open", "headline": f"Not valid: {why}"}
     if missed:
         return {"kind": "failed", "headline": f"{missed} of {len(verdicts)} targets missed"}
     return {"kind": "passed", "headline": f"All {len(verdicts)} targets met"}

@@ -109,9 +109,34 @@ def test_the_time_until_a_breaker_opens_is_read_from_the_reasons() -> None:
     assert targets.reason_after("p", "OVERLOADED").of(it) == inf
 
 
-def test_a_median_is_compared_with_another_phase_of_the_same_run() -> None:
-    it = run(calls(0, 10, 5), calls(10, 10, 5, took_ms=5), spans=(Span("a", 0, 10, 5), Span("b", 10, 10, 5)))
-    assert targets.median_against("b", "a", skip_s=3).of(it) == pytest.approx(0.5)
+def test_a_median_is_compared_with_that_of_the_same_tier_in_another_phase() -> None:
+    """A POPULARITY answer is always quicker than a DEEP one: compared with all of before, one twice as slow would pass."""
+    it = run(
+        calls(0, 10, 50, took_ms=10),
+        calls(0, 10, 5, tier=Tier.POPULARITY, took_ms=2),
+        calls(10, 10, 5, tier=Tier.POPULARITY, took_ms=4),
+        spans=(Span("a", 0, 10, 55), Span("b", 10, 10, 5)),
+    )
+    assert targets.median_against("b", "a", Tier.POPULARITY, skip_s=3).of(it) == pytest.approx(2)
+    assert isnan(targets.median_against("b", "a", Tier.DEEP).of(it))
+
+
+def test_shedding_ends_with_the_last_call_that_is_refused() -> None:
+    shed = calls(12, 1, 10, tier=None, status=SHED, who="batch")
+    spans = (Span("a", 0, 10, 10), Span("b", 10, 10, 10))
+    it = run(calls(0, 20, 10), shed, spans=spans)
+
+    assert targets.shedding_ends("a").of(it) == 0
+    assert targets.shedding_ends("b").of(it) == pytest.approx(2.9)
+    until_the_end = run(calls(0, 20, 10), calls(12, 8, 10, tier=None, status=SHED, who="batch"), spans=spans)
+    assert targets.shedding_ends("b").of(until_the_end) == inf
+
+
+def test_the_first_second_of_a_phase_may_be_looked_at_alone() -> None:
+    it = run(calls(0, 1, 10, took_ms=99), calls(1, 9, 10), spans=ONE)
+
+    assert targets.in_time("p", first_s=1).of(it) == 0
+    assert targets.in_time("p", first_s=2).of(it) == pytest.approx(0.5)
 
 
 def test_a_target_is_met_at_its_bound_and_missed_by_nothing_at_all() -> None:
@@ -127,10 +152,10 @@ def test_a_target_is_met_at_its_bound_and_missed_by_nothing_at_all() -> None:
 
 
 def test_a_run_whose_callers_were_late_does_not_count() -> None:
-    assert targets.is_valid(overload())
+    assert not targets.invalid(overload())
     late = run(calls(0, 10, 98), calls(0, 10, 2, late_ms=10.1), spans=ONE)
     assert targets.sent_as_planned(late) == {"p": pytest.approx(0.98)}
-    assert not targets.is_valid(late)
+    assert "could not send as planned" in targets.invalid(late)
 
 
 def test_a_run_is_read_back_as_it_was_written(tmp_path: Path) -> None:
