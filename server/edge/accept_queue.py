@@ -1,14 +1,15 @@
-"""How long a call waits before anybody looks at it: measured by calling ourselves.
+"""How long calls wait before the server sees them, measured by a call to ourselves.
 
-gRPC takes calls from its sockets one after another, each in a turn of the event loop. What waits there is on no list that
-a process can see, and the loop itself is on time: an overload of cheap calls shows nowhere but in how late calls come in.
-So while there is traffic, an empty call goes through the same door now and then, over a socket of our own.
+gRPC's asyncio server takes one call from its completion queue in each turn of the event loop. Calls that arrive faster
+wait in that queue, which cannot be read from Python; and the loop itself is on time, since each turn is short. So while
+there is traffic, an empty call joins the same queue twenty times a second, over a socket of our own, and its wait is theirs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import time
@@ -16,51 +17,63 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from server.telemetry.rate_limited_log import RateLimitedLog
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVERY_S = 0.05
+"""Time between probes: as long as the shortest usual deadline. A probe under way counts with the time it has waited so far,
+so that a queue is seen before its probe has come through it."""
 FEW_CALLS = 5
-"""With fewer calls than this since the last look, nobody looks: there is no queue, and an idle process stays idle."""
+"""With fewer calls than this since the last probe there is no queue, and none is sent: an idle process stays idle."""
 _ORDINARY_S = 0.001
+"""What a probe takes when nothing waits: two passes through gRPC."""
 _TIMEOUT_S = 1.0
-_SERVICE, _METHOD = "terrace.internal.AcceptQueueProbe", "Knock"
+"""Longer than the longest budget of a call; a probe that waits longer tells nothing more."""
+_SERVICE, _METHOD = "terrace.internal.AcceptQueueProbe", "Probe"
+_log = logging.getLogger(__name__)
 
 
 class AcceptQueueProbe:
-    """Knocks at our own door; belongs to one event loop.
+    """Measures the queue before the event loop; belongs to one event loop, but ``wait_s`` may be read from any thread.
 
     Attributes:
-        address: of the socket, for ``grpc.aio.Server.add_insecure_port``; no path, no other machine.
+        address: of the probe's socket, for ``grpc.aio.Server.add_insecure_port``; abstract, so it leaves no file and no
+            other machine can reach it.
+
+        failures: how often probing ended with an error and was started again.
     """
 
-    def __init__(self, calls: Callable[[], int]) -> None:
-        """Nothing is sent before ``open``.
+    def __init__(self, arrived: Callable[[], int]) -> None:
+        """Nothing is sent before ``start``.
 
         Args:
-            calls: how many calls there have been.
+            arrived: how many calls have arrived so far, whatever became of them.
         """
         self.address = f"unix-abstract:terrace-{os.getpid()}-{secrets.token_hex(8)}"
-        self._calls = calls
+        self.failures = 0
+        self._arrived = arrived
         self._wait_s = 0.0
         self._sent_s: float | None = None
-        self._knock = b""
+        self._token = b""
         self._task: asyncio.Task[None] | None = None
+        self._limited_log = RateLimitedLog(_log)
 
     @property
     def wait_s(self) -> float:
-        """What the last look found, or what the one under way has waited already, above what is ordinary; seconds."""
-        waiting_s = 0.0 if self._sent_s is None else time.monotonic() - self._sent_s - _ORDINARY_S
-        return max(self._wait_s, waiting_s)
+        """Queueing delay of calls, seconds: that of the last probe, or what the one under way has waited so far."""
+        sent_s = self._sent_s  # read once: the event loop may clear it meanwhile
+        return self._wait_s if sent_s is None else max(self._wait_s, self._since(sent_s))
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What the server registers: knows our own knock, and no other."""
-        knock: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._knocked)
-        return grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: knock})
+        """What the server registers; answers our own probes and nobody else's."""
+        method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._probed)
+        return grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: method})
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Begin, once the server listens."""
-        self._task = asyncio.create_task(self._look())
+        self._task = asyncio.create_task(self._keep_probing())
 
     async def close(self) -> None:
         """Stop."""
@@ -69,24 +82,44 @@ class AcceptQueueProbe:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _look(self) -> None:
-        seen = self._calls()
+    async def _keep_probing(self) -> None:
+        """Probe until cancelled; an error is counted and logged, and must not end the measurement unnoticed."""
+        while True:
+            try:
+                await self._probe()
+            except Exception:  # noqa: BLE001 - whatever it is, without the probe nobody sees the queue
+                self.failures += 1
+                self._limited_log.exception("the accept-queue probe failed and is started again")
+                self._wait_s, self._sent_s = 0.0, None
+            await asyncio.sleep(EVERY_S)
+
+    async def _probe(self) -> None:
+        seen = self._arrived()
         async with grpc.aio.insecure_channel(self.address) as channel:
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{_SERVICE}/{_METHOD}")
             while True:
                 await asyncio.sleep(EVERY_S)
-                count = self._calls()
-                if count - seen < FEW_CALLS:
+                arrived = self._arrived()
+                if arrived - seen < FEW_CALLS:
                     self._wait_s = 0.0
                     continue
-                seen, self._knock, self._sent_s = count, secrets.token_bytes(16), time.monotonic()
-                with contextlib.suppress(grpc.aio.AioRpcError):
-                    await call(self._knock, timeout=_TIMEOUT_S)
+                seen, self._token, self._sent_s = arrived, secrets.token_bytes(16), time.monotonic()
+                try:
+                    await call(self._token, timeout=_TIMEOUT_S)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                        raise
+                    self._wait_s = _TIMEOUT_S
                 self._sent_s = None
 
-    async def _knocked(self, knock: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        if self._sent_s is None or not secrets.compare_digest(knock, self._knock):
+    async def _probed(self, token: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        sent_s = self._sent_s
+        if sent_s is None or not secrets.compare_digest(token, self._token):
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
-        self._wait_s = max(time.monotonic() - (self._sent_s or 0.0) - _ORDINARY_S, 0.0)
-        self._sent_s = None
+        else:
+            self._wait_s, self._sent_s = self._since(sent_s), None
         return b""
+
+    @staticmethod
+    def _since(sent_s: float) -> float:
+        return max(time.monotonic() - sent_s - _ORDINARY_S, 0.0)

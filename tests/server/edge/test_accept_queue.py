@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -27,22 +28,22 @@ async def busy(_: bytes, __: object) -> bytes:
 @asynccontextmanager
 async def served(calls: Callable[[], int]) -> AsyncIterator[tuple[AcceptQueueProbe, grpc.aio.Channel]]:
     server = grpc.aio.server()
-    door = AcceptQueueProbe(calls)
+    probe = AcceptQueueProbe(calls)
     handlers = grpc.method_handlers_generic_handler("test", {"Busy": grpc.unary_unary_rpc_method_handler(busy)})
-    server.add_generic_rpc_handlers((handlers, door.handler()))
-    server.add_insecure_port(door.address)
+    server.add_generic_rpc_handlers((handlers, probe.handler()))
+    server.add_insecure_port(probe.address)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    door.open()
+    probe.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield door, channel
-    await door.close()
+        yield probe, channel
+    await probe.close()
     await server.stop(None)
 
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - the door tells nobody
+        while not holds():  # noqa: ASYNC110 - the probe wakes nobody
             await asyncio.sleep(EVERY_S / 5)
 
 
@@ -53,29 +54,67 @@ def many() -> Callable[[], int]:
 
 
 async def test_a_queue_that_nobody_sees_is_found() -> None:
-    """Sixty calls of 30 ms come at once: the loop is hardly late, the door is."""
-    async with served(many()) as (door, channel):
-        assert door.wait_s == 0
+    """Sixty calls of 30 ms come at once: the loop is hardly late, calls are."""
+    async with served(many()) as (probe, channel):
+        assert probe.wait_s == 0
         calls = [asyncio.ensure_future(channel.unary_unary("/test/Busy")(b"")) for _ in range(CALLS)]
-        await until(lambda: door.wait_s > 5 * BUSY_S)
+        await until(lambda: probe.wait_s > 5 * BUSY_S)
         await asyncio.gather(*calls)
-        await until(lambda: door.wait_s < BUSY_S)
+        await until(lambda: probe.wait_s < BUSY_S)
 
 
 async def test_an_idle_server_is_not_looked_at() -> None:
-    async with served(lambda: 0) as (door, channel):
+    async with served(lambda: 0) as (probe, channel):
         calls = [asyncio.ensure_future(channel.unary_unary("/test/Busy")(b"")) for _ in range(10)]
         await asyncio.gather(*calls)
 
-        assert (door.wait_s, door._knock) == (0, b"")
+        assert (probe.wait_s, probe._token) == (0, b"")
 
 
-async def test_who_knocks_from_outside_is_not_heard() -> None:
-    async with served(lambda: 0) as (door, channel):
-        knock = channel.unary_unary("/terrace.internal.AcceptQueueProbe/Knock")
+async def test_a_probe_from_outside_is_not_answered() -> None:
+    async with served(lambda: 0) as (probe, channel):
+        call = channel.unary_unary("/terrace.internal.AcceptQueueProbe/Probe")
         for guess in (b"", b"x" * 16):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await knock(guess)
+                await call(guess)
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
-        assert door.wait_s == 0
+        assert probe.wait_s == 0
+
+
+async def test_a_probe_that_fails_is_counted_logged_and_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Else nobody would see a queue any more, and nobody know."""
+    counts = itertools.count(0, 1000)
+
+    def arrived() -> int:
+        if (count := next(counts)) == 2000:
+            raise OSError("no more descriptors")
+        return count
+
+    async with served(arrived) as (probe, channel):
+        await until(lambda: probe.failures == 1)
+        calls = [asyncio.ensure_future(channel.unary_unary("/test/Busy")(b"")) for _ in range(CALLS)]
+        await until(lambda: probe.wait_s > 5 * BUSY_S)
+        await asyncio.gather(*calls)
+
+    assert [record.message for record in caplog.records] == ["the accept-queue probe failed and is started again"]
+    assert "no more descriptors" in caplog.text
+
+
+async def test_the_wait_may_be_read_while_a_probe_comes_back() -> None:
+    """Telemetry reads it from a thread of its own."""
+
+    class Returning(AcceptQueueProbe):
+        """The probe is under way at the first look, and has come back by the second."""
+
+        @property
+        def _sent_s(self) -> float | None:
+            return next(sent, None)
+
+        @_sent_s.setter
+        def _sent_s(self, value: float | None) -> None:
+            pass
+
+    sent = iter([time.monotonic() - 1.0])
+
+    assert Returning(many()).wait_s == pytest.approx(1, abs=0.9)
