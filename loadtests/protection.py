@@ -19,11 +19,10 @@ from server.edge.call_guard import CallGuard, Context
 from server.edge.servicer import Servicer
 from server.loader import load_bundle
 from server.overload.admission import Admission, Permit
-from server.overload.vegas import Vegas
 from server.rungs.pipeline import Pipeline
 from server.rungs.warm_up import warm_up
 from server.rungs.work_pool import WorkPool
-from server.settings import LEAST_DEEP, Settings
+from server.settings import Settings
 from server.store.user_store import RedisUserStore
 from server.telemetry.exporters import exporters
 from terrace.v1 import recommendation_pb2 as pb
@@ -57,8 +56,8 @@ class _Everybody(Admission):
     """Admits without a look."""
 
     def __init__(self) -> None:
-        super().__init__(Vegas(initial=LEAST_DEEP, lowest=LEAST_DEEP, highest=LEAST_DEEP))
-        self._permit = Permit(Tier.DEEP, 0.0, 0.0, 1, alone=False)
+        super().__init__()
+        self._permit = Permit(Tier.DEEP, 0.0, 0.0, alone=False)
 
     def admit(self, *_: object) -> Permit:
         """Come in."""
@@ -99,7 +98,7 @@ async def _measure(bundle: Bundle, store_url: str, user_ids: list[str], rounds: 
     exported = exporters(metrics_port=0)
     on = CallGuard(
         settings,
-        Admission(Vegas(initial=LEAST_DEEP, lowest=LEAST_DEEP, highest=settings.most_deep)),
+        Admission(settings.threads),
         exported.telemetry.record,
     )
     off = CallGuard(settings, _Everybody(), _nothing)

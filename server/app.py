@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -24,9 +25,7 @@ from server.health import Health
 from server.loader import load_sound_rungs
 from server.overload.admission import Admission
 from server.overload.loop_lag import LoopLag
-from server.overload.vegas import Vegas
 from server.rungs.work_pool import WorkPool
-from server.settings import LEAST_DEEP
 from server.start_up import start_up
 from server.store.user_store import MemoryUserStore, RedisUserStore
 from server.telemetry.exporters import exporters
@@ -143,13 +142,15 @@ async def serve(
             )
         except (ValueError, OSError) as error:
             raise ServeError(f"cannot export telemetry: {error}") from None
-        admission = Admission(Vegas(initial=LEAST_DEEP * 2, lowest=LEAST_DEEP, highest=settings.most_deep))
+        admission = Admission(min(settings.threads, os.cpu_count() or 1))
         edge = CallGuard(settings, admission, exported.telemetry.record)
         status = Health(SERVICE)
-        door = AcceptQueueProbe(lambda: admission.calls)
-        server, port = await _listen(settings, (Servicer(settings).handler(edge), door.handler()), status, door.address)
+        probe = AcceptQueueProbe(lambda: edge.arrived)
+        server, port = await _listen(
+            settings, (Servicer(settings).handler(edge), probe.handler()), status, probe.address
+        )
         work = WorkPool(settings.threads, settings.slots)
-        lag = LoopLag(lambda seconds: admission.notice_lag(max(seconds, door.wait_s)))
+        lag = LoopLag(lambda seconds: admission.observe_delay(max(seconds, probe.wait_s)))
         started: Started | None = None
         try:
             # Nobody is answered yet, so that a load which holds the GIL disturbs nobody.
@@ -161,9 +162,9 @@ async def serve(
                 return
             pipeline, store = started.pipeline, started.store
             admission.seed(started.cost_s)
-            door.open()
+            probe.start()
             add_gauges(
-                exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag, door=door
+                exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag, probe=probe
             )
             add_bundle_gauges(exported.telemetry, started, log)
             # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
@@ -180,7 +181,7 @@ async def serve(
             await _lame_duck(settings.lame_duck_s, stop)
         finally:
             await status.enter_graceful_shutdown()
-            await door.close()
+            await probe.close()
             await server.stop(settings.drain_s)
             work.close()
             lag.close()
@@ -197,11 +198,11 @@ async def _lame_duck(seconds: float, stop: _StopRequests) -> None:
 
 
 async def _listen(
-    settings: Settings, handlers: tuple[grpc.GenericRpcHandler, ...], status: Health, door: str
+    settings: Settings, handlers: tuple[grpc.GenericRpcHandler, ...], status: Health, probe: str
 ) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(options=_OPTIONS)
     server.add_generic_rpc_handlers(handlers)
-    server.add_insecure_port(door)
+    server.add_insecure_port(probe)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     await status.set_rungs(())
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -29,7 +29,7 @@ def add_gauges(
     work: WorkPool,
     store: UserStore,
     lag: LoopLag,
-    door: AcceptQueueProbe,
+    probe: AcceptQueueProbe,
 ) -> None:
     """Let telemetry read what the parts keep, whenever it collects."""
     gauge = telemetry.add_observable
@@ -40,11 +40,10 @@ def add_gauges(
         "Requests that may reach the deep rung.",
         lambda: [(admission.in_flight, {})],
     )
-    gauge("terrace.deep.limit", "{request}", "How many there may be.", lambda: [(admission.limiter.limit, {})])
     gauge(
         "terrace.pressure",
         "1",
-        "Share of calls that found no room on the deep rung.",
+        "Share of the last second or so in which there was no room on the deep rung.",
         lambda: [(admission.pressure, {})],
     )
     gauge(
@@ -61,7 +60,17 @@ def add_gauges(
         "counter",
     )
     gauge(
-        "terrace.accept_queue.wait", "s", "How long calls wait before they are looked at.", lambda: [(door.wait_s, {})]
+        "terrace.accept_queue.wait",
+        "s",
+        "How long calls wait before the server sees them.",
+        lambda: [(probe.wait_s, {})],
+    )
+    gauge(
+        "terrace.accept_queue.probe_failures",
+        "{failure}",
+        "How often the measurement of that wait failed and was started again.",
+        lambda: [(probe.failures, {})],
+        "counter",
     )
     gauge("terrace.work.free_slots", "{job}", "Jobs that the work pool still takes.", lambda: [(work.free_slots, {})])
     gauge("terrace.work.stuck", "{thread}", "Threads that do not come back.", lambda: [(work.stuck, {})])

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-LEAST_DEEP = 6
-"""Requests that may be on the deep rung at a time under any load: enough to keep it busy."""
 _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (
         ("default_deadline_ms", "max_request_ms", "store_timeout_ms", "score_timeout_ms", "drain_s"),
@@ -22,7 +20,6 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("exercise_share",), lambda value: 0 <= value <= 0.25, "lie between 0 and 0.25"),
     (("trace_share",), lambda value: 0 <= value <= 1, "lie between 0 and 1"),
     (("threads", "slots", "store_connections"), lambda value: value >= 1, "be at least 1"),
-    (("most_deep",), lambda value: value >= LEAST_DEEP, f"be at least {LEAST_DEEP}"),
     (("port", "metrics_port"), lambda value: 0 <= value <= 65535, "lie between 0 and 65535"),
 )
 
@@ -59,8 +56,6 @@ class Settings:
         retrieve_share: part of the remaining budget that the slow generators may take.
 
         score_timeout_ms: longest run of the model, however long the budget is; one that takes longer hangs.
-
-        most_deep: requests on the deep rung at a time, at most; the limiter finds how many are good.
 
         exercise_share: part of users' calls that is answered from each lower rung on purpose; 0 for none.
 
@@ -99,7 +94,6 @@ class Settings:
     store_connections: int = 32
     retrieve_share: float = 0.4
     score_timeout_ms: float = 50.0
-    most_deep: int = 32
     exercise_share: float = 0.005
     threads: int = 1
     slots: int = 64

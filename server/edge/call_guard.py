@@ -17,7 +17,7 @@ import grpc
 
 from core.types import Reason, Tier
 from server.edge.checks import InvalidRequestError
-from server.overload.admission import Criticality
+from server.overload.shedding import Criticality
 from server.rungs.deadline import Deadline
 from server.rungs.request_record import RequestRecord
 from server.telemetry.rate_limited_log import RateLimitedLog
@@ -72,7 +72,11 @@ _NOTHING = CallOptions()
 
 
 class CallGuard:
-    """Admits calls, gives each its budget, turns outcomes into statuses; belongs to one event loop."""
+    """Admits calls, gives each its budget, turns outcomes into statuses; belongs to one event loop.
+
+    Attributes:
+        arrived: calls so far, whatever became of them.
+    """
 
     def __init__(
         self,
@@ -90,6 +94,7 @@ class CallGuard:
             rng: uniform in [0, 1).
         """
         self.pipeline: Pipeline | None = None
+        self.arrived = 0
         self._settings = settings
         self._admission = admission
         self._record = record
@@ -112,6 +117,8 @@ class CallGuard:
         """
 
         async def call(raw: bytes, context: Context) -> bytes:
+            # Counted before anything can refuse it: a call that expired in the queue is part of the queue.
+            self.arrived += 1
             started_ns, started_s = time.time_ns(), time.perf_counter()
             recommendation_id = uuid.uuid4().hex
             asked, permit, answered = _NOTHING, None, None
@@ -138,8 +145,7 @@ class CallGuard:
             finally:
                 answer = answered.answer if answered else None
                 if permit is not None:
-                    late = answer is not None and answer.skipped.get(Tier.DEEP) is Reason.LATE
-                    self._admission.give_back(permit, answer.tier if answer else None, overran=late)
+                    self._give_back(permit, answer)
                 finished = Call(
                     method=name,
                     criticality=asked.criticality,
@@ -178,6 +184,14 @@ class CallGuard:
             raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, _NEVER_AGAIN)
         return permit
 
+    def _give_back(self, permit: Permit, answer: Recommendation | None) -> None:
+        if answer is None:
+            self._admission.give_back(permit, None)
+            return
+        late = answer.skipped.get(Tier.DEEP) is Reason.LATE
+        store_s = answer.stage_ms.get("store", 0.0) / 1000
+        self._admission.give_back(permit, answer.tier, waited_s=store_s, overran=late)
+
     def _new_record(self, asked: CallOptions, permit: Permit, deadline: Deadline, ceiling: Tier) -> RequestRecord:
         """How high this call may climb, and why no higher."""
         cap, why = permit.cap, permit.why
@@ -188,7 +202,7 @@ class CallGuard:
                 cap, why = _LOWER[ceiling][int(turn)], Reason.EXERCISED
         if asked.tier < cap:
             cap, why = asked.tier, Reason.FORCED
-        return RequestRecord(deadline, ceiling, cap, why, slack_s=2 * self._admission.lag_s)
+        return RequestRecord(deadline, ceiling, cap, why, slack_s=2 * self._admission.delay_s)
 
 
 def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> CallOptions:

@@ -272,8 +272,8 @@ class Chaos:
                 for f in self.faults.values()
             },
             "in_flight": admission.in_flight,
-            "limit": admission.limiter.limit,
             "pressure": admission.pressure,
+            "delay_ms": admission.delay_s * 1000,
             "cost_ms": {tier.name: cost_s * 1000 for tier, cost_s in admission.cost_s.items()},
             "slowdown": pipeline.deep.cost.slowdown,
             "threads": sum(t.name.startswith("work-") for t in threading.enumerate()),

@@ -11,10 +11,9 @@ import grpc
 from server.edge.call_guard import CallGuard
 from server.edge.servicer import Servicer
 from server.overload.admission import Admission
-from server.overload.vegas import Vegas
 from server.rungs.pipeline import Pipeline
 from server.rungs.work_pool import WorkPool
-from server.settings import LEAST_DEEP, Settings
+from server.settings import Settings
 from server.store.user_store import MemoryUserStore
 from tests.server import toy
 
@@ -58,7 +57,7 @@ async def running(
     store = store or MemoryUserStore(("purchase",))
     work = WorkPool(threads=threads, slots=16)
     calls: list[Call] = []
-    admission = Admission(Vegas(initial=LEAST_DEEP * 2, lowest=LEAST_DEEP, highest=settings.most_deep))
+    admission = Admission(threads)
     edge = CallGuard(settings, admission, calls.append, rng)
     pipeline = Pipeline(bundle or toy.bundle(), store, work, settings, now_s=now_s)
     edge.pipeline = pipeline

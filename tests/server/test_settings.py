@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from server.settings import LEAST_DEEP, Settings
+from server.settings import Settings
 
 ABOVE_0, FROM_0, FROM_1 = "must be above 0", "must be 0 or more", "must be at least 1"
 PORT, SHARE = "must lie between 0 and 65535", "must lie between 0 and 1"
@@ -31,7 +31,6 @@ BOUNDS: dict[str, tuple[str, list[float], list[float]]] = {
     "threads": (FROM_1, [1, 64], [0, -1]),
     "slots": (FROM_1, [1, 64], [0, -1]),
     "store_connections": (FROM_1, [1, 64], [0, -1]),
-    "most_deep": (f"must be at least {LEAST_DEEP}", [LEAST_DEEP, 1000], [LEAST_DEEP - 1, 0]),
     "port": (PORT, [0, 65535], [-1, 65536]),
     "metrics_port": (PORT, [0, 65535], [-1, 65536]),
 }

@@ -9,14 +9,15 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
+import numpy as np
 import pytest
 
-from core.types import Reason, Tier
+from core.types import NO_ROWS, NO_SCORES, Reason, Recommendation, Tier
 from server.edge.call_guard import CallGuard, CallOptions, EncodedAnswer, read_metadata
 from server.edge.checks import InvalidRequestError
 from server.edge.servicer import SERVICE
-from server.overload.admission import Admission, Criticality
-from server.overload.vegas import Vegas
+from server.overload.admission import Admission
+from server.overload.shedding import Criticality
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
 from terrace.v1 import recommendation_pb2 as pb
@@ -40,6 +41,8 @@ METHODS: dict[str, tuple[Any, Any]] = {
     ),
 }
 AMPLE_MS = 20_000.0
+NO_ROOM_S = 0.0265
+"""A wait that is too long for the deep rung and not for CF, however much time a call has."""
 POPULARITY, CF, PRECOMPUTED, DEEP = Tier
 NOT_CONFIGURED, NOT_ASKED, OVERLOADED = Reason.NOT_CONFIGURED, Reason.NOT_ASKED, Reason.OVERLOADED
 FORCED, EXERCISED = Reason.FORCED, Reason.EXERCISED
@@ -90,8 +93,7 @@ class World:
 
     def press(self) -> None:
         """As if every call of late had found no room."""
-        admission = self.server.admission
-        admission._asked = admission._refused = 1e9
+        self.server.admission._pressure.value = 1e9
 
 
 @asynccontextmanager
@@ -229,7 +231,7 @@ async def test_exercise_may_be_said_to_be_on() -> None:
 
 async def test_nothing_is_exercised_while_overloaded() -> None:
     async with served([], 0.25) as world:
-        world.server.admission.limiter.limit = 0
+        world.server.admission._deep_backlog_s = NO_ROOM_S
         assert await world.ask() == below(CF, OVERLOADED)
 
 
@@ -252,13 +254,13 @@ async def test_of_two_caps_the_lower_one_gives_the_reason(draw: float, tier: str
 
 
 async def test_overload_keeps_calls_from_the_deep_rung_and_a_late_event_loop_from_cf(world: World) -> None:
-    world.server.admission.limiter.limit = 0
+    world.server.admission._deep_backlog_s = NO_ROOM_S
     assert await world.ask() == below(CF, OVERLOADED)
     assert await world.ask(method="RankItems") == below(CF, OVERLOADED)
     assert (await world.ask(method="SimilarItems")).tier is CF
     assert await world.ask(("terrace-tier", "POPULARITY")) == below(POPULARITY, FORCED)
 
-    world.server.admission.lag_s = 1e3
+    world.server.admission.delay_s = 1e3
     assert await world.ask() == below(POPULARITY, OVERLOADED)
     assert await world.ask(("terrace-tier", "CF")) == below(POPULARITY, OVERLOADED)
     assert await world.ask(method="SimilarItems") == (
@@ -298,9 +300,9 @@ async def test_an_answer_that_stays_on_the_floor_does_not_read_the_store() -> No
     async with served([0.0], 0.1, store=BrokenStore(())) as world:
         assert await world.ask() == below(POPULARITY, EXERCISED)
         assert await world.ask(("terrace-tier", "POPULARITY"), ("terrace-exercise", "off")) == below(POPULARITY, FORCED)
-        world.server.admission.lag_s = 1e3
+        world.server.admission.delay_s = 1e3
         assert await world.ask() == below(POPULARITY, OVERLOADED)
-        world.server.admission.lag_s = 0.0
+        world.server.admission.delay_s = 0.0
         refused = await world.refused(("terrace-tier", "CF"), ("terrace-exercise", "off"))
     assert refused.code() is grpc.StatusCode.INTERNAL  # it was read
 
@@ -391,7 +393,7 @@ class Context:
 
 
 def edge(calls: list[Call]) -> CallGuard:
-    made = CallGuard(Settings(exercise_share=0.0), Admission(Vegas(initial=4, lowest=4, highest=4)), calls.append)
+    made = CallGuard(Settings(exercise_share=0.0), Admission(), calls.append)
     made.pipeline = object()  # type: ignore[assignment]  # the methods below ask it nothing
     return made
 
@@ -406,10 +408,12 @@ async def test_a_call_whose_deadline_had_passed_on_arrival_is_not_begun(left_s: 
         raise AssertionError
 
     context = Context(left_s, ("terrace-criticality", "batch"))
+    guarded_by = edge(calls)
     with pytest.raises(AbortedError):
-        await edge(calls).guard("Recommend", DEEP, method)(b"", context)  # type: ignore[arg-type]
+        await guarded_by.guard("Recommend", DEEP, method)(b"", context)  # type: ignore[arg-type]
     await asyncio.sleep(0)
 
+    assert guarded_by.arrived == 1  # one that expired in the queue shows that there is one
     assert context.aborted[:2] == (grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline had passed on arrival")
     assert [(call.status, call.criticality, call.answer) for call in calls] == [("DEADLINE_EXCEEDED", "batch", None)]
     assert begun == []
@@ -427,7 +431,7 @@ async def test_admission_hears_of_the_budget_above_the_floor(left_s: float | Non
 
     heard: list[tuple[Criticality, float, Tier]] = []
     settings = Settings(reserve_ms=80, default_deadline_ms=100, max_request_ms=500)
-    made = CallGuard(settings, Admits(Vegas(initial=4, lowest=4, highest=4)), [].append)
+    made = CallGuard(settings, Admits(), [].append)
     made.pipeline = object()  # type: ignore[assignment]  # not asked
     with pytest.raises(AbortedError):
         await made.guard("SimilarItems", CF, method)(b"", Context(left_s))  # type: ignore[arg-type]
@@ -456,31 +460,35 @@ async def test_a_cancellation_goes_on_to_whoever_cancelled() -> None:
     assert served_by._admission.in_flight == 0
 
 
-class Told:
-    """A limiter that remembers what it was told."""
+@pytest.mark.parametrize(("why", "overran"), [(Reason.LATE, True), (Reason.NO_TIME, False)])
+async def test_what_the_user_store_took_is_no_cost_of_an_answer_nor_is_a_run_that_was_late(
+    why: Reason, overran: bool
+) -> None:
+    class Remembers(Admission):
+        def give_back(self, permit: Permit, reached: Tier | None, **how: Any) -> None:
+            given_back.append((reached, how))
+            super().give_back(permit, reached, **how)
 
-    limit = 4.0
+    async def method(*_: object) -> EncodedAnswer:
+        answer = Recommendation(
+            rows=NO_ROWS,
+            scores=NO_SCORES,
+            proposed=np.empty(0, np.uint32),
+            sources=(),
+            explained_by=NO_ROWS,
+            tier=CF,
+            skipped={DEEP: why},
+            dropped={},
+            bundle_version="v",
+            scored_rows=0,
+            pool_rows=0,
+            stage_ms={"store": 10.0, "propose": 1.0},
+        )
+        return EncodedAnswer(answer, b"")
 
-    def __init__(self) -> None:
-        self.dropped: list[bool] = []
+    given_back: list[tuple[Tier | None, dict[str, Any]]] = []
+    made = CallGuard(Settings(exercise_share=0.0), Remembers(), [].append)
+    made.pipeline = object()  # type: ignore[assignment]  # not asked
+    await made.guard("Recommend", DEEP, method)(b"", Context(0.1))  # type: ignore[arg-type]
 
-    def observe(self, rtt_s: float, in_flight: int, *, dropped: bool = False) -> None:
-        assert rtt_s > 0
-        assert in_flight == 1
-        self.dropped.append(dropped)
-
-
-async def test_the_limiter_is_told_of_deep_answers_and_of_runs_that_were_late_and_of_nothing_else() -> None:
-    model = toy.ToyScorer()
-    async with served(bundle=toy.bundle(scorer=model)) as world:
-        world.server.admission.limiter = told = Told()
-        assert (await world.ask()).tier is DEEP
-        model.before = toy.hang_until_stopped  # the server's patience with the model ends it
-        assert await world.ask() == below(CF, Reason.LATE)
-        model.before = toy.fail
-        assert await world.ask() == below(CF, Reason.FAILED)
-        await world.ask(("terrace-tier", "CF"))
-        await world.ask(method="SimilarItems")
-        await world.refused(("terrace-tier", "?"))
-
-    assert told.dropped == [False, True]
+    assert given_back == [(CF, {"waited_s": pytest.approx(0.01), "overran": overran})]

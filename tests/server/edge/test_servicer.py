@@ -14,7 +14,6 @@ from core.types import UserEvent
 from server.edge.call_guard import CallGuard
 from server.edge.servicer import SERVICE
 from server.overload.admission import Admission
-from server.overload.vegas import Vegas
 from server.settings import Settings
 from terrace.v1 import recommendation_pb2 as pb
 from tests.server import toy
@@ -286,7 +285,7 @@ async def test_a_surface_may_allow_items_of_the_users_past(world: World) -> None
 async def test_the_budget_is_the_smaller_of_the_callers_and_the_servers() -> None:
     edge = CallGuard(
         replace(SETTINGS, default_deadline_ms=100, max_request_ms=500),
-        Admission(Vegas(initial=4, lowest=4, highest=4)),
+        Admission(),
         [].append,
     )
 

@@ -55,17 +55,16 @@ def test_what_is_within_the_grain_of_timers_is_no_lag(loop: VirtualLoop) -> None
     assert max(told) == pytest.approx(0, abs=1e-9)
 
 
-def test_a_computation_on_the_loop_is_told_and_fades(loop: VirtualLoop) -> None:
+def test_a_computation_on_the_loop_is_told_once_and_the_worst_fades(loop: VirtualLoop) -> None:
     told, worst_s = watch(loop, 0.0, 0.1, *[0.0] * 10)
 
     late_s = max(told)
-    first = told.index(late_s)
     assert late_s == pytest.approx(0.1 - EVERY_S - 0.001, abs=EVERY_S / 10)
-    assert told[first : first + 4] == pytest.approx([late_s, late_s / 2, late_s / 4, late_s / 8])
+    assert sum(told) == pytest.approx(late_s)
     assert 0.9 * late_s < worst_s < late_s
 
 
-def test_a_longer_lag_replaces_what_is_left_of_one_before(loop: VirtualLoop) -> None:
+def test_of_two_lags_the_longer_is_the_worst(loop: VirtualLoop) -> None:
     told, worst_s = watch(loop, 0.03, 0.0, 0.2, 0.0)
 
     assert worst_s == pytest.approx(max(told), rel=0.01)

@@ -19,10 +19,10 @@ from core.types import Reason, Tier, UserState
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE
 from server.gauges import add_gauges
-from server.overload.admission import Criticality
 from server.overload.breaker import State
 from server.overload.loop_lag import LoopLag
-from server.settings import LEAST_DEEP, Settings
+from server.overload.shedding import Criticality
+from server.settings import Settings
 from server.store.user_store import MemoryUserStore, RedisUserStore
 from server.telemetry.exporters import exporters
 from terrace.v1 import recommendation_pb2 as pb
@@ -41,6 +41,8 @@ EVENT = pb.Event(item_id="item-11", event_type="view")
 SETTINGS = Settings(default_deadline_ms=3.0, max_request_ms=20_000, exercise_share=0.1, score_timeout_ms=30)
 """Who names no deadline has so little time that only the cheap rungs answer."""
 AMPLE_S = 20.0
+NO_ROOM_S = 0.0265
+"""A wait that is too long for the deep rung and not for CF, however much time a call has."""
 KINDS = {
     "Recommend": (pb.RecommendRequest, pb.RecommendResponse),
     "SimilarItems": (pb.SimilarItemsRequest, pb.SimilarItemsResponse),
@@ -146,24 +148,22 @@ class World:
         """Some calls at once while something is wrong."""
         self.mood.parts = frozenset(MOODS if part == "all" else {part})
         admission = self.server.admission
-        admission.limiter.limit = 0 if part in {"crowd", "all"} else 8
-        admission.notice_lag(1e3 if part == "loop" else 0)
-        if part == "crowd":
-            admission._asked = admission._refused = 1e3
+        admission.delay_s = 1e3 if part == "loop" else 0.0
+        admission._deep_backlog_s = NO_ROOM_S if part in {"crowd", "all"} else 0.0
+        admission._pressure.value = 1e9 if part == "crowd" else 0.0
         await asyncio.gather(
             *(
                 self.call(rng.choice(REQUESTS), *rng.choice(METADATA), timeout_s=rng.choice((AMPLE_S, AMPLE_S, None)))
                 for _ in range(12)
             )
         )
-        admission._refused = 0.0
+        admission._pressure.value = 0.0
 
     async def go_away(self) -> None:
         """A caller that gives up while the model hangs."""
         self.mood.parts = frozenset({"late model"})
         self.mood.began.clear()
-        self.server.admission.limiter.limit = 8
-        self.server.admission.notice_lag(0)
+        self.server.admission.delay_s = self.server.admission._deep_backlog_s = 0.0
         metadata = ("terrace-exercise", "off")
         await self.call(pb.RecommendRequest(user_id="known", recent_events=[EVENT]), metadata, cancel=True)
 
@@ -232,7 +232,7 @@ def _is_mixed(counted: Tally) -> None:
 
 
 def watched(telemetry: Telemetry, server: Running, store: UserStore) -> LoopLag:
-    lag, door = LoopLag(server.admission.notice_lag), AcceptQueueProbe(lambda: 0)
+    lag, probe = LoopLag(server.admission.observe_delay), AcceptQueueProbe(lambda: 0)
     add_gauges(
         telemetry,
         admission=server.admission,
@@ -240,7 +240,7 @@ def watched(telemetry: Telemetry, server: Running, store: UserStore) -> LoopLag:
         work=server.work,
         store=store,
         lag=lag,
-        door=door,
+        probe=probe,
     )
     return lag
 
@@ -258,7 +258,6 @@ async def test_the_parts_of_a_server_can_be_watched() -> None:
 
         assert permit is not None
         assert observed.counts("terrace.deep.in_flight") == {labels(): 1}
-        assert observed.counts("terrace.deep.limit") == {labels(): LEAST_DEEP * 2}
         assert observed.counts("terrace.pressure") == {labels(): 0}
         admission.shed[Criticality.BATCH] = 3
         assert observed.counts("terrace.shed")[labels(criticality="batch")] == 3
@@ -305,7 +304,8 @@ async def test_prometheus_sees_calls_and_parts_and_the_store(valkey: str) -> Non
     values = {name + series: float(value) for name, series, value in re.findall(r"(?m)^(\w+)(\{.*\})? (\S+)$", text)}
     for name, least, most in (
         ("terrace_deep_in_flight", 0, 0),
-        ("terrace_deep_limit", LEAST_DEEP, 32),
+        ("terrace_accept_queue_wait_seconds", 0, AMPLE_S),
+        ("terrace_accept_queue_probe_failures_total", 0, 0),
         ("terrace_pressure", 0, 0),
         ("terrace_loop_lag_seconds", 0, AMPLE_S),
         ("terrace_work_free_slots", 16, 16),
