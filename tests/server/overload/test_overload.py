@@ -1,102 +1,14 @@
-"""A server at several times its capacity, in virtual time: one core, who comes first is served first."""
+"""A server at several times its capacity: users are answered in time, others are shed, and each part of it is needed."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
-import random
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from core.types import Tier
-from server.overload.admission import Admission
+from server.overload import admission
 from server.overload.shedding import Criticality
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-USER, PREFETCH, BATCH = Criticality.USER, Criticality.PREFETCH, Criticality.BATCH
-POPULARITY, CF, DEEP = Tier.POPULARITY, Tier.CF, Tier.DEEP
-DEADLINE_S = 0.05
-RESERVE_S = 0.004
-TAKES_S = {POPULARITY: 0.0003, CF: 0.0012, DEEP: 0.004}
-SHED_S = 0.00015
-"""A refusal is not free."""
-MIX = ((USER, 0.5), (PREFETCH, 0.3), (BATCH, 0.2))
-
-
-class Ended(NamedTuple):
-    """One call of the simulation; ``tier`` is None when it was shed."""
-
-    came_s: float
-    kind: Criticality
-    tier: Tier | None
-    in_time: bool
-
-
-class Core:
-    """Serves one call after another.
-
-    One that has too little time left for the deep rung when its turn comes answers from CF, as the pipeline does; so
-    does one that overruns.
-    """
-
-    def __init__(self, rng: random.Random) -> None:
-        self.now_s = self.free_s = 0.0
-        self.ended: list[Ended] = []
-        self.admission = Admission(clock=lambda: self.now_s)
-        self.admission.seed(TAKES_S)
-        self._rng = rng
-        self._order = itertools.count()
-        self._under_way: list[tuple[float, int, Callable[[], None]]] = []
-
-    def until(self, at_s: float) -> None:
-        while self._under_way and self._under_way[0][0] <= at_s:
-            self.now_s, _, end = heapq.heappop(self._under_way)
-            end()
-        self.now_s = at_s
-
-    def come(self, kind: Criticality) -> None:
-        came_s, must_s = self.now_s, self.now_s + DEADLINE_S - RESERVE_S
-        begins_s = max(came_s, self.free_s)
-        permit = self.admission.admit(kind, DEADLINE_S - RESERVE_S, DEEP)
-        if permit is None:
-            self.free_s = begins_s + SHED_S
-            self.ended.append(Ended(came_s, kind, None, in_time=False))
-            return
-        tier, takes_s, overran = permit.cap, TAKES_S[permit.cap] * self._rng.lognormvariate(-0.08, 0.4), False
-        if tier is DEEP and begins_s + TAKES_S[DEEP] > must_s:
-            tier, takes_s = CF, TAKES_S[CF]
-        elif tier is DEEP and begins_s + takes_s > must_s:
-            tier, takes_s, overran = CF, must_s - begins_s + TAKES_S[CF], True
-        self.free_s = begins_s + takes_s
-
-        def end() -> None:
-            self.admission.give_back(permit, tier, overran=overran)
-            self.ended.append(Ended(came_s, kind, tier, in_time=self.now_s <= came_s + DEADLINE_S))
-
-        heapq.heappush(self._under_way, (self.free_s, next(self._order), end))
-
-
-def simulate(phases: list[tuple[float, float]], seed: int = 1) -> list[Ended]:
-    """Poisson arrivals at so many times what the deep rung can do, for so many seconds each, at one core."""
-    rng = random.Random(seed)
-    core = Core(rng)
-    starts_s = 0.0
-    for times, seconds in phases:
-        at_s, ends_s = starts_s, starts_s + seconds
-        while (at_s := at_s + rng.expovariate(times / TAKES_S[DEEP])) < ends_s:
-            core.until(at_s)
-            core.come(rng.choices([kind for kind, _ in MIX], [share for _, share in MIX])[0])
-        starts_s = ends_s
-    core.until(starts_s + 10)
-    return core.ended
-
-
-def share(of: list[Ended], wanted: Callable[[Ended], bool]) -> float:
-    return sum(map(wanted, of)) / len(of)
+from tests.server.overload.simulation import BATCH, DEEP, PREFETCH, USER, WITHOUT, found, share, simulate
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -139,3 +51,24 @@ def test_a_server_with_room_sheds_nobody_and_answers_deep() -> None:
     assert share(calls, lambda call: call.tier is DEEP) > 0.99
     assert all(call.in_time for call in calls)
     assert None not in {call.tier for call in calls}
+
+
+@pytest.mark.parametrize(
+    ("part", "times", "worse", "by"),
+    [
+        ("the bound for DEEP", 5.0, "users in time", 0.5),
+        ("the bound for CF", 5.0, "users in time", 0.05),
+        ("more wait for CF than for DEEP", 5.0, "users' CF", 0.3),
+        ("room kept for users", 1.2, "users' DEEP", 0.1),
+        ("shedding", 2.0, "users' DEEP", 0.1),
+        ("shedding", 5.0, "users' DEEP", 0.1),
+    ],
+)
+def test_no_part_of_admission_can_be_left_out(
+    part: str, times: float, worse: str, by: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = found(times)[worse]
+    for name, value in WITHOUT[part].items():
+        monkeypatch.setattr(admission, name, value)
+
+    assert found(times)[worse] < whole - by
