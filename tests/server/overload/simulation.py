@@ -46,12 +46,12 @@ class Core:
     does one that overruns.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, store_s: float = 0.0) -> None:
         self.now_s = self.free_s = 0.0
         self.ended: list[Ended] = []
         self.admission = Admission(clock=lambda: self.now_s)
         self.admission.seed(TAKES_S)
-        self._rng = rng
+        self._rng, self._store_s = rng, store_s
         self._order = itertools.count()
         self._under_way: list[tuple[float, int, Callable[[], None]]] = []
 
@@ -63,8 +63,9 @@ class Core:
 
     def come(self, kind: Criticality) -> None:
         came_s, must_s = self.now_s, self.now_s + DEADLINE_S - RESERVE_S
-        begins_s = max(came_s, self.free_s)
         permit = self.admission.admit(kind, DEADLINE_S - RESERVE_S, DEEP)
+        store_s = 0.0 if permit is None or permit.cap is POPULARITY else self._store_s
+        begins_s = max(came_s + store_s, self.free_s)
         if permit is None:
             self.free_s = begins_s + SHED_S
             self.ended.append(Ended(came_s, kind, None, in_time=False))
@@ -77,16 +78,19 @@ class Core:
         self.free_s = begins_s + takes_s
 
         def end() -> None:
-            self.admission.give_back(permit, tier, overran=overran)
+            self.admission.give_back(permit, tier, waited_s=store_s, overran=overran)
             self.ended.append(Ended(came_s, kind, tier, in_time=self.now_s <= came_s + DEADLINE_S))
 
         heapq.heappush(self._under_way, (self.free_s, next(self._order), end))
 
 
-def simulate(phases: list[tuple[float, float]], seed: int = 1) -> list[Ended]:
-    """Poisson arrivals at so many times what the deep rung can do, for so many seconds each, at one core."""
+def simulate(phases: list[tuple[float, float]], seed: int = 1, store_s: float = 0.0) -> list[Ended]:
+    """Poisson arrivals at so many times what the deep rung can do, for so many seconds each, at one core.
+
+    Every call but a POPULARITY one waits ``store_s`` for the user store, which takes nothing of the core.
+    """
     rng = random.Random(seed)
-    core = Core(rng)
+    core = Core(rng, store_s)
     starts_s = 0.0
     for times, seconds in phases:
         at_s, ends_s = starts_s, starts_s + seconds

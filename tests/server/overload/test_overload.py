@@ -72,3 +72,13 @@ def test_no_part_of_admission_can_be_left_out(
         monkeypatch.setattr(admission, name, value)
 
     assert found(times)[worse] < whole - by
+
+
+@pytest.mark.parametrize("load", [0.35, 0.7])
+def test_a_slow_user_store_sheds_nobody_and_lowers_no_user_while_there_is_cpu(load: float) -> None:
+    """However long calls wait for it."""
+    calls = simulate([(load, 20.0)], store_s=0.01)
+
+    assert all(call.in_time for call in calls)
+    assert None not in {call.tier for call in calls}
+    assert share([call for call in calls if call.kind is USER], lambda call: call.tier is DEEP) > 0.99
