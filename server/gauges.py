@@ -43,13 +43,13 @@ def add_gauges(
     gauge(
         "terrace.pressure",
         "1",
-        "Share of the last second or so in which there was no room on the deep rung.",
+        "Share of the last half second or so in which there was no room on the deep rung.",
         lambda: [(admission.pressure, {})],
     )
     gauge(
         "terrace.loop.lag",
         "s",
-        "How late the event loop was at worst of late.",
+        "How late the event loop was at worst, fading by half in 3.5 s.",
         lambda: [(lag.worst_s, {})],
     )
     gauge(

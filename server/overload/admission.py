@@ -102,8 +102,8 @@ class Admission:
 
     @property
     def pressure(self) -> float:
-        """Share of the last second or so in which there was no room on the deep rung, 0 to 1."""
-        return self._pressure.value
+        """Share of the last half second or so in which there was no room on the deep rung, 0 to 1."""
+        return self._pressure.at(self._clock())
 
     def admit(self, criticality: Criticality, left_s: float, ceiling: Tier) -> Permit | None:
         """How high a call may climb; None when it is shed, which a user's call never is.
@@ -123,7 +123,7 @@ class Admission:
         has_room = not is_late and wait_s <= DEEP_SHARE[Criticality.USER] * deep_s + NEGLIGIBLE_S
         if has_room or spare_s > 0:  # one that has no time for it anyway says nothing of the load
             self._pressure.observe(now_s, has_room=has_room)
-        if self._pressure.value > SHED_ABOVE[criticality]:
+        if self._pressure.at(now_s) > SHED_ABOVE[criticality]:
             self.shed[criticality] += 1
             return None
         if has_room and wait_s <= DEEP_SHARE[criticality] * deep_s + NEGLIGIBLE_S:

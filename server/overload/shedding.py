@@ -24,37 +24,38 @@ Shedding batch lowers the pressure, and where it falls below the bound they are 
 shed as there is no room for. The bounds are low since a lowered user's answer is worth more than a batch call's.
 """
 MEMORY_S = 0.5
-"""How far back pressure looks (the time constant of its average). It takes 0.05 s without room until batch is shed, 0.08 s
-until prefetch is, so that a burst sheds nobody; and after the longest overload 0.9 s and 1.2 s until they are let in again."""
+"""How far back pressure looks (the time constant of its average). From none it takes 0.05 s without room until batch is shed
+and 0.08 s until prefetch is, so that a burst sheds nobody; after the longest overload it takes 0.9 s until prefetch is let in
+again and 1.2 s until batch is."""
 LONGEST_GAP_S = 0.02
 """A call speaks for the time since the call before it, but for no more than this: one call without room after a quiet
 night is no overload. Costs are counted up to 20 ms, so fewer calls than one in that time are none either."""
 
 
 class Pressure:
-    """Share of the time, of late, in which there was no room on the deep rung.
+    """Share of the last half second or so in which there was no room on the deep rung.
 
     An average over time, not over calls: an average over calls would be ruled by those of an overload, which are many,
-    for seconds after it has ended.
+    for seconds after it has ended. Time in which nobody asks counts as time with room.
     """
 
     def __init__(self, now_s: float) -> None:
         """None.
 
         Args:
-            now_s: reading of the clock that ``observe`` is given.
+            now_s: reading of the clock that the methods are given: monotonic, seconds.
         """
-        self.value = 0.0
+        self._value = 0.0
         self._as_of_s = now_s
 
-    def observe(self, now_s: float, *, has_room: bool) -> None:
-        """Take in whether a call found room.
+    def at(self, now_s: float) -> float:
+        """The share, 0 to 1."""
+        return self._value * math.exp((self._as_of_s - now_s) / MEMORY_S)
 
-        Args:
-            now_s: monotonic, seconds.
-            has_room: whether it could climb to the deep rung.
-        """
-        gap_s, self._as_of_s = now_s - self._as_of_s, now_s
-        self.value *= math.exp(-gap_s / MEMORY_S)
+    def observe(self, now_s: float, *, has_room: bool) -> None:
+        """Take in whether somebody found room; speaks for the time since the last observation."""
+        gap_s = now_s - self._as_of_s
+        self._value = self.at(now_s)
+        self._as_of_s = now_s
         if not has_room:
-            self.value += 1 - math.exp(-min(gap_s, LONGEST_GAP_S) / MEMORY_S)
+            self._value += 1 - math.exp(-min(gap_s, LONGEST_GAP_S) / MEMORY_S)

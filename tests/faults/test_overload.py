@@ -178,7 +178,7 @@ async def test_retries_where_every_call_fails_there_are_hardly_more_attempts_tha
         unavailable = [await _ending(recommend, "user") for _ in range(CALLS)]
         attempts = len(server.calls)
         server.edge.pipeline = pipeline
-        server.admission._pressure.value = 1e9
+        server.admission._pressure._value = 1e9
         shed = [await _ending(recommend, "batch") for _ in range(CALLS)]
         attempts_shed = len(server.calls) - attempts
 

@@ -93,7 +93,7 @@ class World:
 
     def press(self) -> None:
         """As if every call of late had found no room."""
-        self.server.admission._pressure.value = 1e9
+        self.server.admission._pressure._value = 1e9
 
 
 @asynccontextmanager

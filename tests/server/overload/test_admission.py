@@ -337,9 +337,19 @@ def test_a_call_without_time_for_the_deep_rung_is_no_sign_of_load_nor_of_its_abs
     before = world.admission.pressure
     assert before > 0.9
     for _ in range(50):
-        world.now_s += 0.01
         world.cap(left_s=0.004)
     assert world.admission.pressure == before
+
+
+def test_pressure_is_over_where_nobody_calls_any_more() -> None:
+    """Else a gauge would show the last overload for ever, and calls in a hurry be shed for ever."""
+    world = World()
+    world.overload(3)
+    assert world.admission.pressure > 0.9
+    world.now_s += 2
+
+    assert world.admission.pressure < 0.02
+    assert not world.sheds(BATCH)
 
 
 def test_a_shed_call_holds_nothing() -> None:

@@ -150,14 +150,14 @@ class World:
         admission = self.server.admission
         admission.delay_s = 1e3 if part == "loop" else 0.0
         admission._deep_backlog_s = NO_ROOM_S if part in {"crowd", "all"} else 0.0
-        admission._pressure.value = 1e9 if part == "crowd" else 0.0
+        admission._pressure._value = 1e9 if part == "crowd" else 0.0
         await asyncio.gather(
             *(
                 self.call(rng.choice(REQUESTS), *rng.choice(METADATA), timeout_s=rng.choice((AMPLE_S, AMPLE_S, None)))
                 for _ in range(12)
             )
         )
-        admission._pressure.value = 0.0
+        admission._pressure._value = 0.0
 
     async def go_away(self) -> None:
         """A caller that gives up while the model hangs."""
