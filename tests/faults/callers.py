@@ -61,7 +61,8 @@ class Closed:
 
 @dataclass(frozen=True)
 class Phase:
-    """Some seconds in which calls are due at random moments (a Poisson process), ``rates`` a second by ``WHO``."""
+    """Some seconds in which calls are due at random moments (a Poisson process), ``rates`` a second by ``WHO``; one more
+    rate is of health checks on top of those that there are always."""
 
     seconds: float
     rates: tuple[float, ...]
@@ -219,7 +220,8 @@ def _plan(phases: list[Phase], rng: np.random.Generator) -> tuple[NDArray[np.flo
     """When calls are due, rising, and whose they are; health checks among them."""
     meant, who, start_s = [], [], 0.0
     for phase in phases:
-        for kind, rate in enumerate((*phase.rates, *[0.0] * (HEALTH - len(phase.rates)), _PROBES_PER_S)):
+        *rates, checks = (*phase.rates, *[0.0] * (HEALTH + 1 - len(phase.rates)))
+        for kind, rate in enumerate((*rates, checks + _PROBES_PER_S)):
             meant.append(start_s + rng.random(rng.poisson(rate * phase.seconds)) * phase.seconds)
             who.append(np.full(len(meant[-1]), kind))
         start_s += phase.seconds

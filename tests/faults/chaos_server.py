@@ -4,7 +4,9 @@
 every line of standard input:
 
     scorer hang | slow MS | raise | nan | inf | shape | heal      generator NAME raise | slow MS | hang | empty | heal
-    loop stall MS       bundle VERSION                            reset       stats
+    loop stall MS       load VERSION       exchange               reset       stats
+
+``exchange`` answers from the bundle that was loaded from then on.
 """
 
 from __future__ import annotations
@@ -170,6 +172,7 @@ class Chaos:
         self._folder = folder
         self._parts: dict[str, Any] = {}
         self._guard: Any = None
+        self._loaded: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def load(self, _: Path) -> Bundle:
@@ -216,8 +219,10 @@ class Chaos:
                 self.faults[name].become(*mode)
             case ["loop", "stall", ms]:
                 self._on_loop(lambda: time.sleep(float(ms) / 1000), wait=False)
-            case ["bundle", version]:
-                self._on_loop(lambda: self._serve(version))
+            case ["load", version]:
+                self._loaded = self._pipeline(version)
+            case ["exchange"]:
+                self._on_loop(lambda: self._serve(self._loaded))
             case ["reset"]:
                 self._on_loop(self._reset)
             case ["stats"]:
@@ -233,13 +238,17 @@ class Chaos:
         if wait:
             done.wait(_LONGEST_S)
 
-    def _serve(self, version: str) -> None:
-        """Answer from another bundle from now on; calls under way keep the one that they began with."""
-        old = self._parts["pipeline"]
-        new = Pipeline(self._bundle(version), old._store, self._parts["work"], old._settings)
-        new.deep.cost.seed((1, 1e-4), (50, 2e-4))
-        self._watch_breakers(new)
-        self._guard.pipeline = self._parts["pipeline"] = new
+    def _pipeline(self, version: str) -> Pipeline:
+        """Over the bundle of a version, with the store and the threads of the one that serves."""
+        serving = self._parts["pipeline"]
+        loaded = Pipeline(self._bundle(version), serving._store, self._parts["work"], serving._settings)
+        loaded.deep.cost = serving.deep.cost
+        return loaded
+
+    def _serve(self, pipeline: Pipeline) -> None:
+        """Answer from this one from now on; calls under way keep the one that they began with."""
+        self._watch_breakers(pipeline)
+        self._guard.pipeline = self._parts["pipeline"] = pipeline
 
     def _watch_breakers(self, pipeline: Pipeline) -> None:
         for name, fault in self.faults.items():
@@ -248,7 +257,7 @@ class Chaos:
     def _reset(self) -> None:
         """As good as new: nothing broken, breakers and estimates as at the start."""
         if self._parts["pipeline"].bundle.version != VERSIONS[0]:
-            self._serve(VERSIONS[0])
+            self._serve(self._pipeline(VERSIONS[0]))
         for fault in self.faults.values():
             fault.become("heal")
             fault.calls = fault.most_probing = 0

@@ -126,9 +126,10 @@ async def callers(server: ChaosServer, machine: Machine, request: pytest.Fixture
 
 
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
-    """What a test measured, kept as a JSON line."""
+def figures(request: pytest.FixtureRequest, machine: Machine) -> Iterator[dict[str, object]]:
+    """What a test measured, kept as a JSON line, and how busy the machine was."""
     found: dict[str, object] = {}
     yield found
+    found["idle_late_share"], found["idle_late_ms"] = machine.late()
     with (KEPT / "figures.jsonl").open("a", encoding="utf-8") as lines:
         lines.write(json.dumps({"test": request.node.name, **found}) + "\n")

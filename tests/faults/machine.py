@@ -35,15 +35,19 @@ class Machine:
         """Measure from now on."""
         self._idle.ask("start")
 
+    def late(self) -> tuple[float, float]:
+        """Share of the time since ``start`` that the idle process was kept waiting, and its longest wait in milliseconds."""
+        found = json.loads(self._idle.ask("report"))
+        return found["late_s"] / found["seconds"], found["longest_ms"]
+
     def busy(self) -> str:
         """What was measured since ``start`` in words; empty where the machine had time."""
-        found = json.loads(self._idle.ask("report"))
-        share, longest_ms = found["late_s"] / found["seconds"], found["longest_ms"]
+        share, longest_ms = self.late()
         if share <= MOST_LATE_SHARE and longest_ms <= MOST_LATE_MS:
             return ""
         return (
-            f"machine too busy: a process that does nothing was kept waiting {share:.1%} of {found['seconds']:.1f} s "
-            f"(at most {MOST_LATE_SHARE:.1%}) and {longest_ms:.0f} ms at once (at most {MOST_LATE_MS:.0f})"
+            f"machine too busy: a process that does nothing was kept waiting {share:.1%} of the time (at most "
+            f"{MOST_LATE_SHARE:.1%}) and {longest_ms:.0f} ms at once (at most {MOST_LATE_MS:.0f})"
         )
 
     def require_time(self) -> None:
