@@ -18,7 +18,7 @@ _CALLERS = (2, 4, 8)
 def run(workspace: Workspace) -> dict[str, Any]:
     """Measure; the headline is ``deep_in_deadline_share``."""
     data = workspace.benchmark_data()
-    search_s, seconds = (1.0, 2.0) if workspace.quick else (6.0, 40.0)
+    search_s, seconds = (0.3, 1.0) if workspace.quick else (6.0, 40.0)
     with data.store() as store_url, Server(data.bundle, store_url) as server:
         call(server, data, "closed", 4, search_s)  # the first seconds of a process are its slowest
         found = {f"{n}_callers": call(server, data, "closed", n, search_s) for n in _CALLERS}
