@@ -28,7 +28,19 @@ from terrace.errors import (
     UnavailableError,
     error_of,
 )
-from terrace.messages import Answer, Criticality, Event, Filters, Item, Tier, answer_of, fields_of, metadata_of
+from terrace.messages import (
+    Answer,
+    Criticality,
+    Event,
+    Filters,
+    Item,
+    Tier,
+    answer_of,
+    fields_of,
+    metadata_of,
+    text_of,
+    texts_of,
+)
 from terrace.v1 import recommendation_pb2 as pb
 from terrace.v1.recommendation_pb2_grpc import RecommendationServiceStub
 
@@ -105,14 +117,14 @@ class Client:
         self, user_id: str, *, timeout_ms: float = DEFAULT_TIMEOUT_MS, **asked: Unpack[RecommendOptions]
     ) -> Answer:
         """Items for a user."""
-        request = pb.RecommendRequest(user_id=user_id, **fields_of(asked))
+        request = pb.RecommendRequest(user_id=text_of("user_id", user_id), **fields_of(asked))
         return self._call(self._stub.Recommend, request, timeout_ms, asked)
 
     def similar_items(
         self, item_id: str, *, timeout_ms: float = DEFAULT_TIMEOUT_MS, **asked: Unpack[SimilarOptions]
     ) -> Answer:
         """Items that go with an item, never the item itself."""
-        request = pb.SimilarItemsRequest(item_id=item_id, **fields_of(asked))
+        request = pb.SimilarItemsRequest(item_id=text_of("item_id", item_id), **fields_of(asked))
         return self._call(self._stub.SimilarItems, request, timeout_ms, asked)
 
     def rank_items(
@@ -124,7 +136,9 @@ class Client:
         **asked: Unpack[RankOptions],
     ) -> Answer:
         """The given items in the user's order, each once."""
-        request = pb.RankItemsRequest(user_id=user_id, item_ids=item_ids, **fields_of(asked))
+        request = pb.RankItemsRequest(
+            user_id=text_of("user_id", user_id), item_ids=texts_of("item_ids", item_ids), **fields_of(asked)
+        )
         return self._call(self._stub.RankItems, request, timeout_ms, asked)
 
     def close(self) -> None:
@@ -163,14 +177,14 @@ class AsyncClient:
         self, user_id: str, *, timeout_ms: float = DEFAULT_TIMEOUT_MS, **asked: Unpack[RecommendOptions]
     ) -> Answer:
         """Items for a user."""
-        request = pb.RecommendRequest(user_id=user_id, **fields_of(asked))
+        request = pb.RecommendRequest(user_id=text_of("user_id", user_id), **fields_of(asked))
         return await self._call(self._stub.Recommend, request, timeout_ms, asked)
 
     async def similar_items(
         self, item_id: str, *, timeout_ms: float = DEFAULT_TIMEOUT_MS, **asked: Unpack[SimilarOptions]
     ) -> Answer:
         """Items that go with an item, never the item itself."""
-        request = pb.SimilarItemsRequest(item_id=item_id, **fields_of(asked))
+        request = pb.SimilarItemsRequest(item_id=text_of("item_id", item_id), **fields_of(asked))
         return await self._call(self._stub.SimilarItems, request, timeout_ms, asked)
 
     async def rank_items(
@@ -182,7 +196,9 @@ class AsyncClient:
         **asked: Unpack[RankOptions],
     ) -> Answer:
         """The given items in the user's order, each once."""
-        request = pb.RankItemsRequest(user_id=user_id, item_ids=item_ids, **fields_of(asked))
+        request = pb.RankItemsRequest(
+            user_id=text_of("user_id", user_id), item_ids=texts_of("item_ids", item_ids), **fields_of(asked)
+        )
         return await self._call(self._stub.RankItems, request, timeout_ms, asked)
 
     async def close(self) -> None:

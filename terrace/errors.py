@@ -54,8 +54,8 @@ class DeadlineExceededError(TerraceError):
     """There was no answer within ``timeout_ms``."""
 
     advice = (
-        "Show what you have, and do not retry: the time is gone. If it happens often, give calls a longer timeout_ms or "
-        "see why the server or the way to it is slow"
+        "Show what you have, and do not retry: the time is gone. If it happens often, give calls a longer timeout_ms "
+        "or see why the server or the way to it is slow"
     )
 
 
@@ -63,8 +63,8 @@ class UnavailableError(TerraceError):
     """No server could be reached, or it is starting or stopping. The client has tried twice."""
 
     advice = (
-        "Show what you have, and do not retry: the client has. Is the address right, and does a server listen there and "
-        "report SERVING to its health check?"
+        "Show what you have, and do not retry: the client has. Is the address right, and does a server listen there "
+        "and report SERVING to its health check?"
     )
 
 

@@ -154,7 +154,7 @@ def fields_of(asked: RecommendOptions | SimilarOptions | RankOptions) -> dict[st
     """The options as fields of a request message; those of ``CallOptions`` are not among them."""
     fields: dict[str, Any] = {name: value for name, value in asked.items() if name not in _OF_THE_CALL}
     if "exclude" in fields:
-        fields["exclude_item_ids"] = fields.pop("exclude")
+        fields["exclude_item_ids"] = texts_of("exclude", fields.pop("exclude"))
     if "filters" in fields:
         fields["filters"] = _filters(fields["filters"])
     if "recent_events" in fields:
@@ -181,8 +181,30 @@ def _metadata(criticality: Criticality, exercise: bool, max_tier: Tier | None) -
     return tuple(said) or None
 
 
+def text_of(name: str, value: str) -> str:
+    """``value``, if it is a text.
+
+    Raises:
+        TypeError: it is something else, such as a number; the message names the argument ``name``.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a str, not {type(value).__name__}: {name}=str(...)")
+    return value
+
+
+def texts_of(name: str, values: Sequence[str]) -> Sequence[str]:
+    """``values``, unless it is one text, whose characters would be taken for ids or names.
+
+    Raises:
+        TypeError: it is one text; the message names the argument ``name``.
+    """
+    if isinstance(values, str):
+        raise TypeError(f"{name}: expected a sequence of str, not one str: put it in a list")
+    return values
+
+
 def _event(event: Event) -> pb.Event:
-    message = pb.Event(item_id=event.item_id, event_type=event.event_type, value=event.value)
+    message = pb.Event(item_id=text_of("Event.item_id", event.item_id), event_type=event.event_type, value=event.value)
     if event.timestamp_s is not None:
         message.time.FromMicroseconds(round(event.timestamp_s * 1e6))
     return message
@@ -190,12 +212,15 @@ def _event(event: Event) -> pb.Event:
 
 def _filters(filters: Filters) -> pb.Filters:
     return pb.Filters(
-        categories=filters.categories,
-        exclude_categories=filters.exclude_categories,
+        categories=texts_of("Filters.categories", filters.categories),
+        exclude_categories=texts_of("Filters.exclude_categories", filters.exclude_categories),
         min_price=filters.min_price,
         max_price=filters.max_price,
         include_unavailable=filters.include_unavailable,
-        attributes={name: pb.AttributeValues(values=values) for name, values in filters.attributes.items()},
+        attributes={
+            name: pb.AttributeValues(values=texts_of(f"Filters.attributes[{name!r}]", values))
+            for name, values in filters.attributes.items()
+        },
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -208,6 +209,43 @@ async def test_the_blocking_client_says_the_same_of_its_calls(server: tuple[Reco
     await asyncio.to_thread(call)
 
     assert recorder.told == [{"terrace-criticality": "batch", "terrace-exercise": "off", "terrace-tier": "DEEP"}]
+
+
+@pytest.mark.parametrize(
+    ("ask", "named"),
+    [
+        (lambda client: client.recommend(17), "user_id: expected a str, not int"),
+        (lambda client: client.rank_items(17, ["x"]), "user_id: expected a str, not int: user_id=str"),
+        (lambda client: client.similar_items(17), "item_id: expected a str, not int"),
+        (lambda client: client.recommend("ada", recent_events=[Event(17, "view")]), "Event.item_id: expected a str"),
+        (lambda client: client.rank_items("ada", "item-11"), "item_ids: expected a sequence of str, not one str"),
+        (lambda client: client.recommend("ada", exclude="item-11"), "exclude: expected a sequence of str"),
+        (lambda client: client.similar_items("x", exclude="item-11"), "exclude: expected a sequence of str, not"),
+        (lambda client: client.recommend("ada", filters=Filters(categories="shoes")), "Filters.categories: expected a"),
+        (
+            lambda client: client.recommend("ada", filters=Filters(exclude_categories="shoes")),
+            "Filters.exclude_categories: expected a sequence",
+        ),
+        (
+            lambda client: client.recommend("ada", filters=Filters(attributes={"size": "XL"})),
+            "Filters.attributes['size']: expected a sequence",
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+async def test_an_id_that_is_no_text_and_one_text_for_several_are_refused_by_name(
+    server: tuple[Recorder, str], kind: type[Any], ask: Any, named: str
+) -> None:
+    """A text is a sequence of texts, so that no type checker sees it, and its letters would be sent as ids."""
+    recorder, target = server
+    client = kind(target)
+
+    with pytest.raises(TypeError, match=re.escape(named)):
+        await ask(client)
+    closing = client.close()
+    if closing is not None:
+        await closing
+    assert not recorder.asked
 
 
 def test_no_timeout_is_in_the_service_config() -> None:

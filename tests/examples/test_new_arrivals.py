@@ -98,8 +98,8 @@ def bundle(installed: Path, news: tuple[str, ...], tmp_path_factory: pytest.Temp
 
 
 def with_package(installed: Path) -> dict[str, str]:
-    path = os.pathsep.join([str(installed), *filter(None, [os.environ.get("PYTHONPATH", ""), os.getcwd()])])  # noqa: PTH109 - as Python reads it
-    return {**os.environ, "PYTHONPATH": path}
+    path = [str(installed), str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
 @pytest.fixture

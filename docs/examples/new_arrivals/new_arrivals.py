@@ -57,7 +57,7 @@ class NewArrivals:
 
     @classmethod
     def build(cls, inputs: BuildInputs, **params: Any) -> Self:
-        """Order the catalogue by age: an item is as old as ``created_at``, or as its first event where that is not known."""
+        """Order the catalogue by ``created_at`` or, where that is not known, by the item's first event."""
         first = inputs.events.group_by("item").agg(time=inputs.events.time.min()).to_pyarrow()
         born = np.zeros(len(inputs.catalogue), np.int64)
         born[first["item"].to_numpy()] = first["time"].to_numpy()
