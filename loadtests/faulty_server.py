@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from core.types import Stopped
 from loadtests.users import NAMESPACE
-from server.app import run
+from server.app import leave, run
 from server.loader import load_bundle
 from server.settings import Settings
 
@@ -89,4 +89,4 @@ def main(bundle_folder: str, store_url: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    leave(main(*sys.argv[1:]))

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 import uvloop
@@ -115,6 +115,17 @@ def run(
         sys.stderr.write(f"error: {error}\n")
         return EXIT_BUNDLE
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without the interpreter's ordinary end, once everything is closed.
+
+    Threads that still load a bundle or run the model in native code are ended by the interpreter when they come back
+    from it, which C++ takes for an error and aborts the process.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def serve(

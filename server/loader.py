@@ -64,7 +64,7 @@ def _open(folder: Path) -> tuple[Bundle, BundleError | None]:
     kinds = _generator_classes(folder, manifest)
     deep_only = (f"{_MODEL}/", *(f"generators/{name}/" for name, kind in kinds.items() if not kind.inline))
     damage = find_damage(folder, manifest)
-    raise_damage({name: wrong for name, wrong in damage.items() if not name.startswith(deep_only)})
+    raise_damage({name: wrong for name, wrong in damage.items() if not f"{name}/".startswith(deep_only)})
 
     with naming(folder / "catalogue"):
         catalogue = Catalogue.load(folder / "catalogue")

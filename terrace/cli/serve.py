@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,7 +69,9 @@ def serve(
     Stops cleanly on Ctrl-C and SIGTERM: health says NOT_SERVING, calls are answered for a few seconds more (press
     Ctrl-C again to skip them), then calls in flight are finished.
     """
-    from server.app import run
+    # Until the server has handlers of its own; the first process of a container would ignore the signal otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from server.app import leave, run
     from server.settings import Settings
     from server.store.embedded import EmbeddedStore, StoreError
 
@@ -102,4 +105,4 @@ def serve(
         code = run(
             settings, folders, on_ready=lambda version, bound: typer.echo(f"serving {version} on {host}:{bound}")
         )
-    raise typer.Exit(code)
+    leave(code)

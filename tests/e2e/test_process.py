@@ -148,6 +148,29 @@ def test_a_process_that_is_asked_to_end_while_it_loads_ends_at_once(process: Pro
     assert process.child.wait(20) == 0
 
 
+def test_a_process_that_is_asked_to_end_while_it_is_still_being_imported_ends_with_0(tmp_path: Path) -> None:
+    """Python's lines about imports say when."""
+    command = ["serve", "--bundle", str(write_bundle(tmp_path / "v1")), "--redis", "unix:///nowhere", "--port", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "terrace.cli", *command], stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stderr is not None
+        assert any(line.split("|")[-1].strip() == "grpc" for line in child.stderr)
+        child.terminate()
+        child.communicate(timeout=20)
+
+    assert child.returncode == 0
+
+
+def test_a_process_that_is_asked_to_end_while_it_loads_in_native_code_does_not_crash(tmp_path: Path) -> None:
+    (tmp_path / "native").touch()
+    process = Process(tmp_path)
+    process.child.send_signal(signal.SIGTERM)
+
+    assert process.child.wait(20) == 0
+    process.end()
+
+
 @pytest.mark.parametrize("process", [{"score_timeout_ms": 60_000}], indirect=True)
 def test_a_process_that_is_asked_to_end_while_it_warms_up_ends_at_once(process: Process) -> None:
     (process.folder / "hold").touch()

@@ -1,7 +1,8 @@
 """A serving process over the toy bundle. ``python toy_server.py FOLDER PORT [SETTINGS]``, the last as JSON.
 
-Prints the port when it listens to calls. ``FOLDER/load`` is a pipe: the bundle is loaded once it can be
-read. A model that finds ``FOLDER/hold`` tells so in ``FOLDER/held`` (a pipe) and waits for ``FOLDER/go``.
+Prints the port when it listens to calls. ``FOLDER/load`` is a pipe: the bundle is loaded once it can be read; where there
+is ``FOLDER/native`` it is loaded for ever, in native code. A model that finds ``FOLDER/hold`` writes into ``FOLDER/held``
+(a pipe) and waits for ``FOLDER/go``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-from server.app import run
+import hnswlib
+import numpy as np
+
+from server.app import leave, run
 from server.settings import Settings
 from tests.server import toy
 
@@ -24,8 +28,19 @@ def say(*what: object) -> None:
 
 def load(folder: Path) -> object:
     say("loading")
+    if (folder / "native").exists():
+        search_for_ever()
     (folder / "load").read_bytes()
     return toy.bundle(scorer=toy.ToyScorer(before=hold))
+
+
+def search_for_ever() -> None:
+    """Be in native code, as loading is most of the time."""
+    index = hnswlib.Index("l2", 4)
+    index.init_index(1000)
+    index.add_items(np.random.default_rng(1).normal(size=(1000, 4)))
+    while True:
+        index.knn_query(np.zeros((100, 4)), k=100)
 
 
 def hold(_: object) -> None:
@@ -37,4 +52,4 @@ def hold(_: object) -> None:
 if __name__ == "__main__":
     chosen = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
     settings = Settings(port=int(sys.argv[2]), max_request_ms=30_000, **{"lame_duck_s": 0.0, **chosen})
-    sys.exit(run(settings, [FOLDER], on_ready=say, load=load))
+    leave(run(settings, [FOLDER], on_ready=say, load=load))

@@ -105,6 +105,14 @@ def test_a_damaged_file_of_the_deep_rung_alone_disables_it(tmp_path: Path, name:
     assert [generator.name for generator in bundle.generators] == ["co_occurrence", "popularity"]
 
 
+def test_a_model_folder_that_is_a_link_disables_the_deep_rung(tmp_path: Path) -> None:
+    folder = write_broken_model(tmp_path / "v1")
+    (folder / "model").rename(tmp_path / "elsewhere")
+    (folder / "model").symlink_to(tmp_path / "elsewhere")
+
+    assert f"{folder / 'model'}: a symbolic link" in load_sound_rungs(folder).disabled[Tier.DEEP].text
+
+
 async def test_answers_tell_a_disabled_rung_from_one_that_was_never_built(tmp_path: Path) -> None:
     work = WorkPool(threads=1, slots=2)
     reasons = []
