@@ -72,13 +72,14 @@ def test_the_exit_code_is_of_the_worst_run_and_a_late_caller_makes_it_invalid(
     phases = (Phase("2x", 2.0, seconds=10, short=10),)
     easy = Scenario("easy", "?", MIXED, phases, (at_least(0.5, in_time("2x"), "half are shed"),))
     hard = Scenario("hard", "?", MIXED, phases, (at_least(0.6, in_time("2x"), "more than there is"),))
-    monkeypatch.setattr(load, "SCENARIOS", {"easy": easy, "hard": hard, "late": easy})
+    monkeypatch.setattr(load, "SCENARIOS", {"easy": easy, "hard": hard, "late": easy, "busy": easy})
     late = run(calls(0, 10, 97), calls(0, 10, 3, late_ms=10.1), spans=(Span("2x", 0, 10, 100),))
-    for name, found in {"easy": overload(), "hard": overload(), "late": late}.items():
+    busy = replace(overload(), conditions={**overload().conditions, "machine_trouble": "others"})
+    for name, found in {"easy": overload(), "hard": overload(), "late": late, "busy": busy}.items():
         replace(found, scenario=name).save(tmp_path / f"{name}.npz")
     again = ["--again", "--out", str(tmp_path)]
 
-    codes = [load.main([*names, *again]) for names in (["easy"], ["hard"], ["late"], ["hard", "easy"])]
+    codes = [load.main([*names, *again]) for names in (["easy"], ["hard"], ["late"], ["busy"], ["hard", "easy"])]
 
-    assert codes == [0, load.MISSED, load.INVALID, load.MISSED]
+    assert codes == [0, load.MISSED, load.INVALID, load.INVALID, load.MISSED]
     assert sys.modules.get("gevent") is None  # Locust stays in the process that calls
