@@ -69,6 +69,46 @@ def merge(
         return _merged(sound, query, sources, prior)
 
 
+def extend(
+    pool: Pool,
+    more: Sequence[Candidates],
+    query: Query,
+    prior: Scorer,
+    *,
+    before: Sequence[Candidates],
+    left_out: Callable[[str], object] = _log_left_out,
+) -> Pool:
+    """What ``merge`` makes of ``before`` and ``more`` together, from its pool of ``before`` alone.
+
+    Only rows that are new are looked up in ``before`` again.
+
+    Args:
+        pool: what ``merge`` made of ``before``, for the same query.
+
+        more: at most one per source, of sources that are not in ``before``.
+
+        query: what decides which rows may be added.
+
+        prior: sees the whole pool before it is ordered anew.
+
+        before: what the pool was made of, without what was left out.
+
+        left_out: as for ``merge``.
+
+    Raises:
+        ValueError: a proposal comes from a source that is not one of the pool's.
+    """
+    try:
+        return _extended(pool, more, query, prior, before)
+    except Exception:
+        sound = [found for found in more if is_sound(found, len(query.catalogue))]
+        if len(sound) == len(more):
+            raise
+        for name in sorted({found.source for found in more} - {found.source for found in sound}):
+            left_out(name)
+        return _extended(pool, sound, query, prior, before)
+
+
 def is_sound(found: Candidates, n_items: int) -> bool:
     """Whether a source's arrays have the shapes and types that ``Candidates`` says, and its rows are in the catalogue."""
     for rows, scores in ((found.rows, found.scores), found.known or (NO_ROWS, NO_SCORES)):
@@ -86,17 +126,40 @@ def _fits(rows: Rows, scores: Scores) -> bool:
 def _merged(candidates: Sequence[Candidates], query: Query, sources: tuple[str, ...], prior: Scorer) -> Pool:
     """Like ``merge``; an IndexError, TypeError or ValueError of a source that is not sound."""
     n_items = len(query.catalogue)
+    proposed = _proposed(candidates, n_items)
+    rows = proposed[query.allows(proposed)] if query.restrict is None else _unique_sorted(query.restrict)
+    source_scores = np.full((len(rows), len(sources)), np.nan, np.float32)
+    _fill(source_scores, rows, candidates, sources, n_items)
+    return _by_prior(rows, source_scores, sources, query, prior)
+
+
+def _proposed(candidates: Sequence[Candidates], n_items: int) -> Rows:
+    """Every proposed row once, ascending.
+
+    Raises:
+        IndexError: a row is not in the catalogue.
+        TypeError: rows are not of the type that rows are of.
+    """
     proposed = np.concatenate([c.rows for c in candidates]) if candidates else NO_ROWS
     if proposed.dtype != np.int32:
         raise TypeError(f"rows of type {proposed.dtype}")
     proposed = _unique_sorted(proposed)
     if len(proposed) and not 0 <= proposed[0] <= proposed[-1] < n_items:
         raise IndexError(f"rows from {proposed[0]} to {proposed[-1]} of a catalogue of {n_items}")
-    rows = proposed[query.allows(proposed)] if query.restrict is None else _unique_sorted(query.restrict)
-    source_scores = np.full((len(rows), len(sources)), np.nan, np.float32)
+    return proposed
+
+
+def _fill(
+    source_scores: Scores, rows: Rows, candidates: Sequence[Candidates], sources: tuple[str, ...], n_items: int
+) -> None:
+    """Write what each of ``candidates`` thinks of ``rows`` [n] into its column of ``source_scores`` [n, s]."""
     for found in candidates:
         column = sources.index(found.source)
         source_scores[:, column] = _scores_of(rows, *(found.known or (found.rows, found.scores)), n_items)
+
+
+def _by_prior(rows: Rows, source_scores: Scores, sources: tuple[str, ...], query: Query, prior: Scorer) -> Pool:
+    """The pool of unique ``rows`` [n], ascending, in the order of the prior."""
     source_scores[np.isinf(source_scores)] = np.nan
     pool = Pool(rows, source_scores, sources, np.zeros(len(rows), np.float32))
     if not len(rows):
@@ -104,6 +167,26 @@ def _merged(candidates: Sequence[Candidates], query: Query, sources: tuple[str, 
     score = prior.score(query, pool)
     order = np.argsort(-score, kind="stable")  # rows ascend, so equal scores stay in the order of rows
     return Pool(rows[order], source_scores.take(order, axis=0), sources, score[order])
+
+
+def _extended(
+    pool: Pool, more: Sequence[Candidates], query: Query, prior: Scorer, before: Sequence[Candidates]
+) -> Pool:
+    """Like ``extend``; an IndexError, TypeError or ValueError of a source that is not sound."""
+    n_items, sources, held = len(query.catalogue), pool.sources, len(pool)
+    new = _proposed(more, n_items)
+    if query.restrict is None:
+        new = new[np.isnan(_scores_of(new, pool.rows, np.ones(held, np.float32), n_items))]
+        new = new[query.allows(new)]
+    else:
+        new = NO_ROWS
+    of_new = np.full((len(new), len(sources)), np.nan, np.float32)
+    _fill(of_new, new, before, sources, n_items)
+    rows = np.concatenate([pool.rows, new])
+    order = np.argsort(rows)
+    rows, source_scores = rows[order], np.concatenate([pool.source_scores, of_new]).take(order, axis=0)
+    _fill(source_scores, rows, more, sources, n_items)
+    return _by_prior(rows, source_scores, sources, query, prior)
 
 
 def _scores_of(wanted: Rows, rows: Rows, scores: Scores, n_items: int) -> Scores:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from core.bundle import Bundle
+    from core.types import StopSignal
 
 MAX_HISTORY = 200
 """Events of history that a query carries; a user tower reads the newest ``context_length`` of them."""
@@ -48,22 +48,23 @@ class Request:
 
 
 class LazyVector:
-    """A vector that is computed on the first call and then kept; safe from many threads."""
+    """A vector that is computed on the first call and then kept.
 
-    __slots__ = ("_call", "_lock", "_value")
+    Without a lock, so that nobody waits for a call that does not come back: whoever asks meanwhile computes it too.
+    """
 
-    def __init__(self, call: Callable[[], Vector]) -> None:
+    __slots__ = ("_call", "_value")
+
+    def __init__(self, call: Callable[[StopSignal | None], Vector]) -> None:
         """Remember how to compute it."""
         self._call = call
-        self._lock = threading.Lock()
         self._value: Vector | None = None
 
-    def __call__(self) -> Vector:
-        """The value."""
-        with self._lock:
-            if self._value is None:
-                self._value = self._call()
-            return self._value
+    def __call__(self, stop: StopSignal | None = None) -> Vector:
+        """The vector; a call that computes it can be stopped."""
+        if self._value is None:
+            self._value = self._call(stop)
+        return self._value
 
 
 def build_query(
@@ -120,4 +121,4 @@ def build_query(
     if bundle.encoder is None or not rows:
         return query
     encoder = bundle.encoder
-    return replace(query, user_vector=LazyVector(lambda: encoder.encode(query)))
+    return replace(query, user_vector=LazyVector(lambda stop: encoder.encode(query, stop)))

@@ -62,7 +62,7 @@ class Reason(StrEnum):
     FAILED = "failed"
     """Raised an error."""
     INVALID_SCORES = "invalid_scores"
-    """The model answered with NaN, infinity or the wrong number of scores."""
+    """The model answered with NaN, infinity or the wrong number of scores, or its user tower with such a vector."""
     OVERLOADED = "overloaded"
     """The process had too much to do to let this request climb so high."""
     BREAKER_OPEN = "breaker_open"
@@ -127,8 +127,9 @@ class Query:
 
         allow_repeats: whether items of the user's own past may come back.
 
-        user_vector: the user in the item-vector space, [d]; computed on first use and then kept.
-            None where the bundle has no user tower. CPU of about a millisecond: not for the event loop.
+        user_vector: the user in the item-vector space, [d]; computed on first use and then kept. Takes a ``StopSignal``
+            for a run that may have to end early. None where the bundle has no user tower. CPU of about a millisecond: not
+            for the event loop.
     """
 
     user_id: str
@@ -145,7 +146,7 @@ class Query:
     context: Mapping[str, str]
     allow_repeats: bool = False
     restrict: Rows | None = None
-    user_vector: Callable[[], Vector] | None = None
+    user_vector: Callable[..., Vector] | None = None
     _blocked: list[Rows] = field(default_factory=list, init=False, repr=False, compare=False)
     _allowed: list[Allowed] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -295,10 +296,10 @@ class InterruptibleScorer(Scorer, Protocol):
 
 @runtime_checkable
 class UserEncoder(Protocol):
-    """Places a user in the item-vector space from recent history alone."""
+    """Places a user in the item-vector space from recent history alone; its run can be stopped from another thread."""
 
-    def encode(self, query: Query) -> Vector:
-        """[d] finite float32; ``query.history`` must not be empty."""
+    def encode(self, query: Query, stop: StopSignal | None = None) -> Vector:
+        """[d] finite float32, or ``Stopped`` soon after ``stop`` is set; ``query.history`` must not be empty."""
         ...
 
 

@@ -56,18 +56,19 @@ class OnnxUserEncoder:
             outputs={"user_vector": (width,)},
         )
 
-    def encode(self, query: Query) -> Vector:
-        """[d] the user in the item-vector space; ``query.history`` must not be empty."""
-        (vector,) = self._session.run(
-            ["user_vector"],
-            {
-                "history_vectors": self._item_vectors.take(query.history, axis=0),
-                "history_types": query.history_type.astype(np.int64),
-                "history_ages": query.history_age_s,
-            },
-        )
-        found: Vector = vector
-        return found
+    def encode(self, query: Query, stop: StopSignal | None = None) -> Vector:
+        """[d] the user in the item-vector space; ``query.history`` must not be empty.
+
+        Raises:
+            Stopped: ``stop`` was set before the run ended.
+        """
+        inputs = {
+            "history_vectors": self._item_vectors.take(query.history, axis=0),
+            "history_types": query.history_type.astype(np.int64),
+            "history_ages": query.history_age_s,
+        }
+        vector: Vector = _run(self._session, "user_vector", inputs, stop)
+        return vector
 
 
 class OnnxScorer:
@@ -114,23 +115,8 @@ class OnnxScorer:
             "item_vectors": self._item_vectors.take(pool.rows, axis=0),
             "features": self._features.compute(query, pool),
         }
-        if stop is None:
-            (scores,) = self._session.run(["scores"], inputs)
-            return _as_scores(scores)
-        options = ort.RunOptions()
-        options.log_severity_level = _FATAL_ONLY  # a stopped run is no error of the program
-
-        def terminate() -> None:
-            options.terminate = True
-
-        stop.on_stop(terminate)
-        try:
-            (scores,) = self._session.run(["scores"], inputs, options)
-        except Exception as error:
-            if options.terminate:
-                raise Stopped from error
-            raise
-        return _as_scores(scores)
+        scores: Scores = _run(self._session, "scores", inputs, stop)
+        return scores
 
 
 def load_model(folder: Path, n_items: int) -> tuple[OnnxUserEncoder, OnnxScorer, Vector]:
@@ -206,6 +192,24 @@ def _check(
             raise BundleError(f"{path}: {kind}s are {shapes}, {expected} expected. Build the bundle again")
 
 
-def _as_scores(scores: Any) -> Scores:
-    found: Scores = scores
-    return found
+def _run(session: ort.InferenceSession, output: str, inputs: Mapping[str, Any], stop: StopSignal | None) -> Any:
+    """One output of one run.
+
+    Raises:
+        Stopped: ``stop`` was set before the run ended.
+    """
+    if stop is None:
+        return session.run([output], inputs)[0]
+    options = ort.RunOptions()
+    options.log_severity_level = _FATAL_ONLY  # a stopped run is no error of the program
+
+    def terminate() -> None:
+        options.terminate = True
+
+    stop.on_stop(terminate)
+    try:
+        return session.run([output], inputs, options)[0]
+    except Exception as error:
+        if options.terminate:
+            raise Stopped from error
+        raise

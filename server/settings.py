@@ -53,7 +53,7 @@ class Settings:
 
         store_connections: open connections to the user store at most.
 
-        retrieve_share: part of the remaining budget that the slow generators may take.
+        retrieve_share: part of the deep rung's remaining time that its user tower, and each slow generator, may take.
 
         score_timeout_ms: longest run of the model, however long the budget is; one that takes longer hangs.
 

@@ -18,6 +18,7 @@ import grpc
 from core.types import Reason, Tier
 from server.edge.checks import InvalidRequestError
 from server.overload.shedding import Criticality
+from server.rungs.budget import Budget, slack_s
 from server.rungs.deadline import Deadline
 from server.rungs.request_record import RequestRecord
 from server.telemetry.rate_limited_log import RateLimitedLog
@@ -99,7 +100,7 @@ class CallGuard:
         self._admission = admission
         self._record = record
         self._rng = rng
-        self._reserve_s = settings.reserve_ms / 1000
+        self._budget = Budget.of(settings)
         self._limited_log = RateLimitedLog(_log)
 
     def guard(
@@ -178,7 +179,7 @@ class CallGuard:
     def _admit(self, criticality: Criticality, left_s: float, ceiling: Tier) -> Permit:
         if left_s <= 0:
             raise RefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline had passed on arrival")
-        permit = self._admission.admit(criticality, left_s - self._reserve_s, ceiling)
+        permit = self._admission.admit(criticality, self._budget.above_reserve_s(left_s), ceiling)
         if permit is None:
             text = f"overloaded: {criticality} calls are shed for now, do not retry"
             raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, _NEVER_AGAIN)
@@ -202,7 +203,7 @@ class CallGuard:
                 cap, why = _LOWER[ceiling][int(turn)], Reason.EXERCISED
         if asked.tier < cap:
             cap, why = asked.tier, Reason.FORCED
-        return RequestRecord(deadline, ceiling, cap, why, slack_s=2 * self._admission.delay_s)
+        return RequestRecord(deadline, ceiling, cap, why, slack_s=slack_s(self._admission.delay_s))
 
 
 def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> CallOptions:

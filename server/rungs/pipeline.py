@@ -18,7 +18,8 @@ from core.query import Request, build_query
 from core.types import NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
 from ranking.select import by_popularity, explain, select
 from server.overload.breaker import Breaker, Outcome, Rule
-from server.rungs.deep_rung import SCORER, DeepRung
+from server.rungs.budget import Budget
+from server.rungs.deep_rung import SCORER, TOWER, DeepResult, DeepRung
 from server.rungs.floor import Floor
 from server.telemetry.rate_limited_log import RateLimitedLog
 
@@ -38,7 +39,6 @@ NOBODY = UserState()
 _STORE_RULE = Rule(longest_open_s=3.5)
 _QUICK_RULE = Rule(slow_s=0.02, longest_open_s=28.0)
 _SLOW_RULE = Rule(longest_open_s=28.0)  # with its jitter and the probes: back at most 35 s after it is whole
-_LONGEST_RESERVE_S = 0.05
 _FAIR_S, _LATE_LOOP_S = 0.005, 0.002
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Pipeline:
     """Answers requests from one bundle; belongs to one event loop.
 
     Attributes:
-        breakers: of the user store, every generator and the model, by name.
+        breakers: of the user store, every generator, the model and its user tower, by name.
 
         deep: the deep rung; None where the bundle has no model, or none that can be used.
     """
@@ -73,20 +73,19 @@ class Pipeline:
             breaker: makes the breaker of a name.
         """
         self.bundle = bundle
+        self._budget = Budget.of(settings)
         self.floor = Floor(bundle)
-        rules = {USER_STORE: _STORE_RULE, SCORER: _SLOW_RULE}
+        rules = {USER_STORE: _STORE_RULE, SCORER: _SLOW_RULE, TOWER: _SLOW_RULE}
         rules |= {g.name: _QUICK_RULE if g.inline else _SLOW_RULE for g in bundle.generators}
         self.breakers: Mapping[str, Breaker] = {name: breaker(name, rule) for name, rule in rules.items()}
         self.deep = None
         if bundle.scorer is not None:
-            self.deep = DeepRung(bundle, bundle.scorer, work, settings, self.breakers)
+            self.deep = DeepRung(bundle, bundle.scorer, work, self._budget, self.breakers)
         self._store = store
         self._limited_log = RateLimitedLog(_log)
         self._store_breaker = self.breakers[USER_STORE]
         self._now_s = now_s
         self._settings = settings
-        self._floor_s = settings.floor_ms / 1000
-        self._reserve_s = settings.reserve_ms / 1000
         self._sources = tuple(g.name for g in bundle.generators)
         self._quick = tuple((g, bundle.limits[g.name], self.breakers[g.name]) for g in bundle.generators if g.inline)
         self._personal = np.array([name != self.floor.name for name in self._sources], np.bool_)
@@ -94,23 +93,6 @@ class Pipeline:
     async def recommend(self, request: Request, record: RequestRecord) -> Recommendation:
         """Items for a user."""
         return await self.answer(request, await self._read_user(request.user_id, record), record)
-
-    async def rank(self, item_ids: tuple[str, ...], request: Request, record: RequestRecord) -> Recommendation:
-        """Those of ``item_ids`` (unique) that the catalogue has, in the user's order."""
-        user = await self._read_user(request.user_id, record)
-        return await self.answer(request, user, record, restrict=item_ids)
-
-    async def similar(self, item_id: str, request: Request, record: RequestRecord) -> Recommendation:
-        """Items that go with an item, never the item itself: the CF answer to a history of that one item."""
-        now_s = self._now_s()
-        row = self.bundle.catalogue.row_of.get(item_id)
-        if row is None:
-            record.missing = Reason.UNKNOWN_ITEM
-        event = UserEvent(item_id, "", now_s)
-        query = build_query(self.bundle, replace(request, recent_events=(event,), allow_repeats=True), NOBODY, now_s)
-        if row is not None:
-            query = replace(query, exclude=np.append(query.exclude, np.int32(row)))
-        return await self._climb(query, record, self.bundle.similar)
 
     async def answer(
         self,
@@ -133,6 +115,23 @@ class Pipeline:
         record.missing = user.missing
         query = build_query(self.bundle, request, user, self._now_s() if now_s is None else now_s, restrict=restrict)
         return await self._climb(query, record, self.bundle.prior)
+
+    async def _climb(self, query: Query, record: RequestRecord, prior: Scorer) -> Recommendation:
+        """Climb from rung to rung, each one in hand before the next is tried.
+
+        Popularity needs nothing but the bundle: it is there whatever happens. The pool of the CF rung, in the order of the
+        prior, is made before the deep rung starts, which extends it. So however that ends, the answer below has only to
+        be selected, and that is what the reserve is for.
+        """
+        await self.floor.prepare(query, self._popular_rows(query, record), record, self._budget.least_for_cf_s)
+        quick = self._propose(query, record)
+        pool = self._merge(query, quick, record, prior)
+        deep = await self._climb_deep(query, quick, pool, record)
+        if deep.pool is not None and deep.scores is not None:
+            return self._finish(Tier.DEEP, query, deep.pool, deep.scores, record)
+        if pool is not None and self._suits_cf(pool, quick, record):
+            return self._finish(Tier.CF, query, pool, pool.prior, record)
+        return self._finish(Tier.POPULARITY, query, None, NO_SCORES, record)
 
     async def _read_user(self, user_id: str, record: RequestRecord) -> UserState:
         """What the store knows; not asked by a call that stays on the floor, nor while its breaker is open."""
@@ -160,29 +159,18 @@ class Pipeline:
         record.ended("store")
         return user
 
-    async def _climb(self, query: Query, record: RequestRecord, prior: Scorer) -> Recommendation:
-        """Have the lower rungs' candidates in hand, try the deep rung, answer from the highest one reached."""
-        await self.floor.prepare(query, self._popular_rows(query, record), record, self._floor_s)
-        quick = self._propose(query, record)
-        record.ended("propose")
-        deep = await self._deep(query, quick, record)
-        if isinstance(deep, tuple):
-            return self._finish(Tier.DEEP, query, *deep, record)
-        record.reasons[Tier.DEEP] = deep
-        pool = self._cf(query, quick, record, prior)
-        if not isinstance(pool, Reason):
-            return self._finish(Tier.CF, query, pool, pool.prior, record)
-        record.reasons[Tier.CF] = pool
-        return self._finish(Tier.POPULARITY, query, None, NO_SCORES, record)
-
-    def _propose(self, query: Query, record: RequestRecord) -> list[Candidates]:
-        """What the quick generators propose; nothing for a user without history, who gets popularity."""
+    def _propose(self, query: Query, record: RequestRecord) -> list[Candidates] | None:
+        """What the quick generators propose; None, and the reason in the record, where the CF rung is not to be tried."""
+        reason = record.cap_reason(Tier.CF)
+        if reason is None and not len(query.history):
+            reason = record.missing or Reason.NO_HISTORY
+        if reason is None and record.deadline.left_s() < self._budget.least_for_cf_s:
+            reason = Reason.NO_TIME
+        if reason is not None:
+            record.reasons[Tier.CF] = reason
+            record.ended("propose")
+            return None
         found: list[Candidates] = []
-        if not len(query.history) or record.cap < Tier.CF:
-            return found
-        if record.deadline.left_s() < self._floor_s:
-            record.reasons[Tier.CF] = Reason.NO_TIME
-            return found
         now_s = record.deadline.now_s
         for generator, limit, breaker in self._quick:
             permit = breaker.permit()
@@ -198,6 +186,7 @@ class Pipeline:
                 record.dropped[generator.name] = Reason.FAILED
             # What the caller's filters took is no fault of the generator.
             breaker.ended(permit, outcome, now_s() - begun_s - (query.allowed().spent_s - filtered_s))
+        record.ended("propose")
         return found
 
     def _popular_rows(self, query: Query, record: RequestRecord) -> int:
@@ -205,38 +194,47 @@ class Pipeline:
         proposing = len(query.history) and record.cap >= Tier.CF
         return max(query.limit, self.bundle.limits.get(self.floor.name, 0) if proposing else 0)
 
-    async def _deep(self, query: Query, quick: list[Candidates], record: RequestRecord) -> tuple[Pool, Scores] | Reason:
-        """The deep rung's pool and scores, or why there are none."""
-        if self.deep is None:
-            return Reason.DISABLED if Tier.DEEP in self.bundle.disabled else Reason.NOT_CONFIGURED
-        if untried := record.not_tried(Tier.DEEP):
-            return untried
-        if not len(query.history):
-            return record.missing or Reason.NO_HISTORY
-        share_s = min(record.deadline.share(self._settings.reserve_share), _LONGEST_RESERVE_S)
-        deadline = record.deadline.sooner(max(self._reserve_s, share_s) + record.slack_s)
-        if deadline.left_s() <= 0:
-            return Reason.NO_TIME
-        return await self.deep.climb(query, quick, record, deadline)
-
-    def _cf(self, query: Query, quick: list[Candidates], record: RequestRecord, prior: Scorer) -> Pool | Reason:
-        """The pool in the order of the prior, or why there is none worth answering."""
-        if untried := record.not_tried(Tier.CF):
-            return untried
-        if not len(query.history):
-            return record.missing or Reason.NO_HISTORY
-        if not quick:
-            return record.reasons.get(Tier.CF) or (Reason.FAILED if self._quick else Reason.NO_CANDIDATES)
+    def _merge(self, query: Query, quick: list[Candidates] | None, record: RequestRecord, prior: Scorer) -> Pool | None:
+        """The pool of the CF rung, in the order of the prior; None, and the reason in the record, where there is none."""
+        if quick is None:
+            return None
         try:
-            pool = merge(quick, query, self._sources, prior, partial(self._leave_out, record))
+            pool = merge(quick, query, self._sources, prior, partial(self._leave_out, quick, record))
         except Exception:  # noqa: BLE001 - whatever it is, popularity answers
             self._limited_log.exception("the CF rung failed")
-            return Reason.FAILED
+            record.reasons[Tier.CF] = Reason.FAILED
+            return None
         record.ended("merge")
-        if not np.isfinite(pool.prior).all():
-            return Reason.INVALID_SCORES
-        personal = ~np.isnan(pool.source_scores[:, self._personal])
-        return pool if personal.any() else Reason.NO_CANDIDATES
+        return pool
+
+    async def _climb_deep(
+        self, query: Query, quick: list[Candidates] | None, pool: Pool | None, record: RequestRecord
+    ) -> DeepResult:
+        """What the deep rung makes of the pool in hand; where it makes nothing, the reason is in the record too."""
+        deadline = self._budget.deep_deadline(record.deadline, record.slack_s)
+        if self.deep is None:
+            result = DeepResult(reason=Reason.DISABLED if Tier.DEEP in self.bundle.disabled else Reason.NOT_CONFIGURED)
+        elif capped := record.cap_reason(Tier.DEEP):
+            result = DeepResult(reason=capped)
+        elif quick is None or pool is None:  # what keeps a request from CF keeps it from here
+            result = DeepResult(reason=record.reasons[Tier.CF])
+        elif deadline.left_s() <= 0:
+            result = DeepResult(reason=Reason.NO_TIME)
+        else:
+            result = await self.deep.climb(query, quick, pool, record, deadline)
+        if result.reason is not None:
+            record.reasons[Tier.DEEP] = result.reason
+        return result
+
+    def _suits_cf(self, pool: Pool, quick: list[Candidates] | None, record: RequestRecord) -> bool:
+        """Whether the pool in hand is an answer of the CF rung; the reason in the record where it is not."""
+        if not quick and self._quick:
+            record.reasons[Tier.CF] = Reason.FAILED
+        elif not np.isfinite(pool.prior).all():
+            record.reasons[Tier.CF] = Reason.INVALID_SCORES
+        elif np.isnan(pool.source_scores[:, self._personal]).all():
+            record.reasons[Tier.CF] = Reason.NO_CANDIDATES
+        return Tier.CF not in record.reasons
 
     def _finish(
         self, tier: Tier, query: Query, pool: Pool | None, scores: Scores, record: RequestRecord
@@ -264,6 +262,24 @@ class Pipeline:
             stage_ms=record.stage_ms,
         )
 
-    def _leave_out(self, record: RequestRecord, name: str) -> None:
+    async def rank(self, item_ids: tuple[str, ...], request: Request, record: RequestRecord) -> Recommendation:
+        """Those of ``item_ids`` (unique) that the catalogue has, in the user's order."""
+        user = await self._read_user(request.user_id, record)
+        return await self.answer(request, user, record, restrict=item_ids)
+
+    async def similar(self, item_id: str, request: Request, record: RequestRecord) -> Recommendation:
+        """Items that go with an item, never the item itself: the CF answer to a history of that one item."""
+        now_s = self._now_s()
+        row = self.bundle.catalogue.row_of.get(item_id)
+        if row is None:
+            record.missing = Reason.UNKNOWN_ITEM
+        event = UserEvent(item_id, "", now_s)
+        query = build_query(self.bundle, replace(request, recent_events=(event,), allow_repeats=True), NOBODY, now_s)
+        if row is not None:
+            query = replace(query, exclude=np.append(query.exclude, np.int32(row)))
+        return await self._climb(query, record, self.bundle.similar)
+
+    def _leave_out(self, quick: list[Candidates], record: RequestRecord, name: str) -> None:
         self._limited_log.exception(f"generator {name} does not keep to core.types.Candidates")
         record.dropped[name] = Reason.FAILED
+        quick[:] = [found for found in quick if found.source != name]

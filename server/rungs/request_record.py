@@ -20,7 +20,7 @@ class RequestRecord:
 
         cap: the highest rung that this one call may try; above it, ``why`` is the reason.
 
-        slack_s: what the event loop may be late when the rungs below are to answer after all.
+        slack_s: what the event loop may be late when the rungs below are to answer after all (``server.rungs.budget``).
 
         missing: why nothing is known of the user, where the user store failed.
 
@@ -51,8 +51,8 @@ class RequestRecord:
         self.stage_ms: dict[str, float] = {}
         self._mark_s = deadline.now_s()
 
-    def not_tried(self, tier: Tier) -> Reason | None:
-        """Why this call does not even try a rung; None when it may."""
+    def cap_reason(self, tier: Tier) -> Reason | None:
+        """Why this call must not try a rung; None when it may."""
         if tier > self.ceiling:
             return Reason.NOT_ASKED
         return self.why if tier > self.cap else None

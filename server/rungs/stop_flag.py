@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,27 +9,27 @@ if TYPE_CHECKING:
 
 
 class StopFlag:
-    """Stops a run from another thread (``core.types.StopSignal``)."""
+    """Stops a run from another thread (``core.types.StopSignal``).
 
-    __slots__ = ("_act", "_lock", "stopped")
+    Without a lock: each side writes before it reads what the other one writes, so that at least one of them calls the
+    act. Both may, and asking a run twice to end is asking it once.
+    """
+
+    __slots__ = ("_act", "stopped")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._act: Callable[[], None] | None = None
         self.stopped = False
 
     def stop(self) -> None:
         """Ask the run to end."""
-        with self._lock:
-            self.stopped = True
-            act = self._act
+        self.stopped = True
+        act = self._act
         if act is not None:
             act()
 
     def on_stop(self, act: Callable[[], None]) -> None:
         """What to call when asked to end; at once if that was already."""
-        with self._lock:
-            self._act = act
-            stopped = self.stopped
-        if stopped:
+        self._act = act
+        if self.stopped:
             act()

@@ -1,6 +1,6 @@
 """A few threads for work that may take long, and a bounded number of jobs that wait for them.
 
-The event loop never computes for long: slow generators and the model run here, so that one that is
+The event loop never computes for long: user tower, slow generators and model run here, so that one that is
 stuck can keep neither the loop nor a lower rung from answering. ``concurrent.futures`` would do, at
 twice the cost per job: its futures lock, and asyncio wraps them in futures of its own.
 """
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import Counter
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SPARES = 4
-"""Threads that may stand in for stuck ones."""
+REPLACEMENTS = 4
+"""Threads that may replace stuck ones at a time: memory and the interpreter are finite, and breakers open before this."""
 _log = logging.getLogger(__name__)
 
 
@@ -33,14 +34,17 @@ class Job(Generic[T]):
     Attributes:
         started: a thread has it, or had it.
 
+        abandoned: nobody waits for it any more; a thread that has not started it skips it.
+
         ended: its thread is free again.
     """
 
-    __slots__ = ("ended", "has_spare", "report", "run", "skipped", "started")
+    __slots__ = ("abandoned", "ended", "replaced", "report", "run", "started", "stuck_in")
 
     def __init__(self, run: Callable[[], T], report: Callable[[T | Reason], None]) -> None:
         self.run, self.report = run, report
-        self.started = self.ended = self.skipped = self.has_spare = False
+        self.started = self.ended = self.abandoned = self.replaced = False
+        self.stuck_in: str | None = None
 
 
 class WorkPool:
@@ -48,8 +52,15 @@ class WorkPool:
 
     A job's outcome is its value or the reason why there is none, so that callers branch on a value
     and never on an exception. A job keeps its slot until its thread is free again: slots that
-    are held by stuck work bound what can pile up behind it. A stuck thread gets a stand-in, which
-    stays while the other one is away, so that one plug-in that hangs does not take the model with it.
+    are held by stuck work bound what can pile up behind it. A thread that is stuck in an abandoned job is
+    replaced by another until it comes back, so that one plug-in that hangs does not take the model with it.
+
+    Attributes:
+        free_slots: jobs that may still be started.
+
+        stuck: threads that are stuck and replaced.
+
+        stuck_in: abandoned jobs that have not come back, by the part that each is stuck in.
     """
 
     def __init__(self, threads: int, slots: int) -> None:
@@ -60,8 +71,9 @@ class WorkPool:
             slots: jobs that may wait or run at a time.
         """
         self.free_slots = slots
-        self._limited_log = RateLimitedLog(_log)
         self.stuck = 0
+        self.stuck_in: Counter[str] = Counter()
+        self._limited_log = RateLimitedLog(_log)
         self._started = 0
         self._threads = threads
         self._jobs: SimpleQueue[Job[Any] | None] = SimpleQueue()
@@ -86,24 +98,41 @@ class WorkPool:
         def finish(outcome: T | Reason) -> None:
             self.free_slots += 1
             job.ended = True
-            if job.has_spare:
+            if job.stuck_in is not None:
+                self.stuck_in[job.stuck_in] -= 1
+            if job.replaced:
                 self.stuck -= 1
                 self._jobs.put(None)  # one thread too many now
             report(outcome)
 
-        def told(outcome: T | Reason) -> None:
+        def hand_over(outcome: T | Reason) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(finish, outcome)
 
-        job = Job(run, told)
+        job = Job(run, hand_over)
         self._jobs.put(job)
         return job
 
-    def give_up(self, job: Job[Any]) -> None:
-        """Nobody waits for a job any more: skip it if it has not begun, get a stand-in for its thread if it has."""
-        job.skipped = True
-        if job.started and not job.ended and not job.has_spare and self.stuck < SPARES:
-            job.has_spare = True
+    def abandon(self, job: Job[Any], part: str = "", grace_s: float = 0.0) -> None:
+        """Nobody waits for a job any more: skip it if it has not started, else replace its thread until that is back.
+
+        Args:
+            job: may have ended.
+            part: what it is busy with, for ``stuck_in``.
+            grace_s: how long its thread may take to notice that it was stopped before it is replaced, seconds.
+        """
+        if job.ended or job.abandoned:
+            return
+        if grace_s and job.started:
+            asyncio.get_running_loop().call_later(grace_s, self.abandon, job, part)
+            return
+        job.abandoned = True  # before ``started`` is read: a thread sets that and reads this
+        if not job.started:
+            return
+        job.stuck_in = part
+        self.stuck_in[part] += 1
+        if self.stuck < REPLACEMENTS:
+            job.replaced = True
             self.stuck += 1
             self._add_thread()
 
@@ -120,7 +149,7 @@ class WorkPool:
         while (job := self._jobs.get()) is not None:
             job.started = True
             outcome: Any
-            if job.skipped:
+            if job.abandoned:
                 outcome = Reason.LATE  # nobody waits for it any more, but its slot must come free
             else:
                 try:

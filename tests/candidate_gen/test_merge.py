@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candidate_gen.merge import is_sound, merge
+from candidate_gen.merge import extend, is_sound, merge
 from core.catalogue import Filters
 from core.types import Candidates, Pool, Query, Scores
 from tests.contracts.generator_world import make_catalogue, make_query
@@ -35,6 +35,13 @@ class ByTable:
         del query
         self.shown = pool
         return self.table[pool.rows]
+
+
+class BySources(ByTable):
+    """The same, and what the sources say on top."""
+
+    def score(self, query: Query, pool: Pool) -> Scores:
+        return super().score(query, pool) + np.nan_to_num(pool.source_scores).sum(axis=1)
 
 
 def candidates(source: str, scores: dict[int, float]) -> Candidates:
@@ -133,6 +140,49 @@ def test_a_row_is_scored_by_every_source_that_knows_it_whoever_proposed_it(
             np.testing.assert_equal(float(again.source_scores[i, column]), float(np.float32(alone)))
 
 
+@given(
+    proposed=proposals,
+    known=proposals,
+    late=st.sets(st.sampled_from(SOURCES)),
+    prior=st.lists(st.integers(0, 3), min_size=30, max_size=30),
+    exclude=some_rows,
+    restrict=st.none() | some_rows,
+)
+def test_a_pool_that_is_extended_is_the_pool_of_all_at_once(
+    *,
+    proposed: dict[str, dict[int, float]],
+    known: dict[str, dict[int, float]],
+    late: set[str],
+    prior: list[int],
+    exclude: list[int],
+    restrict: list[int] | None,
+) -> None:
+    query = make_query(CATALOGUE, exclude=exclude, restrict=restrict)
+    asked = []
+    for source, rows in proposed.items():
+        everything = known.get(source, {}) | rows
+        pairs = np.array(list(everything), np.int32), np.array(list(everything.values()), np.float32)
+        asked.append(replace(candidates(source, rows), known=pairs if source in known else None))
+    before = [found for found in asked if found.source not in late]
+    more = [found for found in asked if found.source in late]
+    scored = BySources(prior)
+
+    pool = extend(merge(before, query, SOURCES, scored), more, query, scored, before=before)
+
+    whole = merge(asked, query, SOURCES, scored)
+    for name in ("rows", "source_scores", "prior"):
+        np.testing.assert_array_equal(getattr(pool, name), getattr(whole, name))
+
+
+def test_rows_that_the_prior_cannot_score_are_not_added_twice() -> None:
+    query, prior = make_query(CATALOGUE), ByTable([np.nan] * 30)
+    before = [candidates("near", {2: 1.0, 6: 1.0})]
+    pool = extend(
+        merge(before, query, SOURCES, prior), [candidates("again", {6: 1.0, 9: 2.0})], query, prior, before=before
+    )
+    assert sorted(pool.rows.tolist()) == [2, 6, 9]
+
+
 def arrays(rows: Any, scores: Any, kind: Any = np.int32) -> tuple[Any, Any]:
     return np.array(rows, kind), np.array(scores, np.float32)
 
@@ -214,3 +264,19 @@ def test_an_error_that_no_source_is_to_blame_for_is_raised() -> None:
         ByTable([0.0] * 30),
     )
     assert np.isnan(pool.source_scores).sum() == 4
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["proposed", "known"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_source_that_breaks_its_promise_is_left_out_of_an_extended_pool_too(
+    fault: tuple[Any, Any], *, known: bool
+) -> None:
+    query, prior = make_query(CATALOGUE), ByTable([0.0] * 30)
+    before = [candidates("near", {3: 1.0, 5: 2.0})]
+    broken = replace(candidates("again", {8: 9.0}), known=fault) if known else Candidates("again", *fault)
+    left_out: list[str] = []
+    pool = merge(before, query, SOURCES, prior)
+    again = extend(pool, [broken], query, prior, before=before, left_out=left_out.append)
+    assert left_out == ["again"]
+    np.testing.assert_array_equal(again.rows, pool.rows)
+    np.testing.assert_array_equal(again.source_scores, pool.source_scores)

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from core.types import Stopped
+from tests.contracts.scorer_contract import Stop
+
 if TYPE_CHECKING:
     from core.types import Query, UserEncoder
 
@@ -57,3 +60,13 @@ class EncoderContract:
             for found in threads.map(run, range(8)):
                 for vector in found:
                     np.testing.assert_array_equal(vector, expected)
+
+    def test_a_run_that_is_stopped_ends_and_leaves_the_encoder_as_it_was(
+        self, encoder: UserEncoder, query: Query
+    ) -> None:
+        expected, early = encoder.encode(query), Stop()
+        early.stop()
+        for stop in (early, Stop(Stop.stop)):  # before it began, and as soon as it can be
+            with pytest.raises(Stopped):
+                encoder.encode(query, stop)
+        np.testing.assert_array_equal(encoder.encode(query, Stop()), expected)

@@ -103,7 +103,7 @@ def test_seen_items_are_not_allowed_unless_repeats_are() -> None:
 def test_once_calls_once() -> None:
     calls = []
 
-    def vector() -> np.ndarray[Any, np.dtype[np.float32]]:
+    def vector(_: object) -> np.ndarray[Any, np.dtype[np.float32]]:
         calls.append(1)
         return np.ones(2, np.float32)
 

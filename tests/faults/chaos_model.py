@@ -1,6 +1,6 @@
-"""A ranking model that can be made slow, endless or wrong from outside: an ONNX graph with a command input.
+"""Models that can be made slow, endless or wrong from outside: ONNX graphs with a command input.
 
-Its feature ``spins`` is how often it goes round a loop before it answers, ``factor`` is what its scores are multiplied by.
+The ranker's feature ``spins`` is how often it goes round a loop before it answers, ``factor`` is what its scores are multiplied by.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ FEATURES = ("spins", "factor")
 _SIZE = 48
 
 
-def write_model(path: Path, width: int) -> None:
-    """Write a model with the inputs and outputs of ``ranking.export``'s, for vectors [n, width]."""
-    square = numpy_helper.from_array(np.eye(_SIZE, dtype=np.float32), "square")
-    body = helper.make_graph(
+def _turning() -> onnx.GraphProto:
+    """The body of a loop that multiplies a unit matrix by itself."""
+    return helper.make_graph(
         [
             helper.make_node("Identity", ["go_on"], ["still"]),
             helper.make_node("MatMul", ["state", "square"], ["next"]),
@@ -37,6 +36,44 @@ def write_model(path: Path, width: int) -> None:
             helper.make_tensor_value_info("next", TensorProto.FLOAT, [_SIZE, _SIZE]),
         ],
     )
+
+
+def _save(path: Path, graph: onnx.GraphProto) -> None:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def write_tower(path: Path, width: int, rounds: int = 0) -> None:
+    """Write a user tower with the inputs and outputs of ``ranking.export``'s: the mean of the history, after so many rounds."""
+    nodes = [
+        helper.make_node("Loop", ["rounds", "yes", "square"], ["done"], body=_turning()),
+        helper.make_node("ReduceMin", ["done"], ["nothing"], keepdims=0),  # of a unit matrix: 0
+        helper.make_node("ReduceMean", ["history_vectors"], ["mean"], axes=[0], keepdims=0),
+        helper.make_node("Add", ["mean", "nothing"], ["user_vector"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "chaos_tower",
+        [
+            helper.make_tensor_value_info("history_vectors", TensorProto.FLOAT, ["events", width]),
+            helper.make_tensor_value_info("history_types", TensorProto.INT64, ["events"]),
+            helper.make_tensor_value_info("history_ages", TensorProto.FLOAT, ["events"]),
+        ],
+        [helper.make_tensor_value_info("user_vector", TensorProto.FLOAT, [width])],
+        [
+            numpy_helper.from_array(np.eye(_SIZE, dtype=np.float32), "square"),
+            numpy_helper.from_array(np.array(rounds, np.int64), "rounds"),
+            numpy_helper.from_array(np.array(True), "yes"),
+        ],
+    )
+    _save(path, graph)
+
+
+def write_model(path: Path, width: int) -> None:
+    """Write a model with the inputs and outputs of ``ranking.export``'s, for vectors [n, width]."""
+    square = numpy_helper.from_array(np.eye(_SIZE, dtype=np.float32), "square")
+    body = _turning()
     nodes = [
         helper.make_node("ReduceMax", ["features"], ["most"], axes=[0], keepdims=0),
         helper.make_node("Split", ["most", "ones"], ["spins", "factor"], axis=0),
@@ -63,6 +100,4 @@ def write_model(path: Path, width: int) -> None:
             numpy_helper.from_array(np.array(True), "yes"),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    _save(path, graph)

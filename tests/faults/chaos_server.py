@@ -1,10 +1,11 @@
 """A serving process whose parts break on command: ``python -m tests.faults.chaos_server FOLDER SETTINGS``.
 
-``FOLDER`` has the model of ``chaos_model``, ``SETTINGS`` is JSON. Prints one JSON object once it answers calls, and one for
+``FOLDER`` has the models of ``chaos_model``, ``SETTINGS`` is JSON. Prints one JSON object once it answers calls, and one for
 every line of standard input:
 
     scorer hang | slow MS | raise | nan | inf | shape | heal      generator NAME raise | slow MS | hang | empty | heal
-    loop stall MS       load VERSION       exchange               reset       stats
+    tower hang | deaf | slow MS | raise | nan | shape | heal      loop stall MS
+    load VERSION        exchange               reset                stats
 
 ``exchange`` answers from the bundle that was loaded from then on.
 """
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.types import Candidates, Stopped
-from ranking.onnx_scorer import OnnxScorer
+from ranking.onnx_scorer import OnnxScorer, OnnxUserEncoder
 from server import app
 from server.overload.breaker import State
 from server.rungs.pipeline import Pipeline
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from core.bundle import Bundle
-    from core.types import Pool, Query, Rows, Scores, StopSignal, UserState
+    from core.types import Pool, Query, Rows, Scores, StopSignal, UserState, Vector
     from server.overload.breaker import Breaker
 
 _ENDLESS = 1e12
@@ -90,7 +91,7 @@ class Fault:
             raise RuntimeError("secret: hunter2")
         if self.mode == "slow":
             time.sleep(self.slow_s)
-        elif self.mode == "hang":
+        elif self.mode in {"hang", "deaf"}:
             self.healed.wait(_LONGEST_S)
 
 
@@ -150,6 +151,24 @@ class Model:
             raise Stopped
 
 
+class Tower:
+    """The real user tower over one model that is well and one that never ends."""
+
+    def __init__(self, folder: Path, vectors: Any, fault: Fault) -> None:
+        self._fault = fault
+        self._well = OnnxUserEncoder(folder / "user_tower.onnx", vectors)
+        self._endless = OnnxUserEncoder(folder / "endless_tower.onnx", vectors)
+
+    def encode(self, query: Query, stop: StopSignal | None = None) -> Vector:
+        fault = self._fault
+        with fault.counted():
+            if fault.mode == "hang":
+                return self._endless.encode(query, stop)
+            fault.misbehave()
+            vector = self._well.encode(query, stop)
+        return vector[:-1] if fault.mode == "shape" else vector * np.float32(_FACTORS.get(fault.mode, 1.0))
+
+
 class Counted:
     """A user store that counts its reads."""
 
@@ -165,7 +184,7 @@ class Chaos:
     """What the lines of standard input act upon."""
 
     def __init__(self, folder: Path) -> None:
-        names = ("scorer", "user_store", "neighbours", "far", "popularity")
+        names = ("scorer", "user_tower", "user_store", "neighbours", "far", "popularity")
         self.faults = {name: Fault(name) for name in names}
         self.served: Counter[str] = Counter()
         self.metrics_port: int | None = None
@@ -183,7 +202,8 @@ class Chaos:
         sources = tuple(Source(g, self.faults[g.name]) for g in whole.generators)
         popularity = next(source for source in sources if source.name == whole.popularity.name)
         model = Model(self._folder / "ranker.onnx", whole.item_vectors, self.faults["scorer"])
-        return replace(whole, generators=sources, popularity=popularity, scorer=model)
+        tower = Tower(self._folder, whole.item_vectors, self.faults["user_tower"])
+        return replace(whole, generators=sources, popularity=popularity, scorer=model, encoder=tower)
 
     def hook(self) -> None:
         """Get hold of the parts that ``server.app`` makes."""
@@ -215,6 +235,8 @@ class Chaos:
         match line.split():
             case ["scorer", *mode]:
                 self.faults["scorer"].become(*mode)
+            case ["tower", *mode]:
+                self.faults["user_tower"].become(*mode)
             case ["generator", name, *mode]:
                 self.faults[name].become(*mode)
             case ["loop", "stall", ms]:

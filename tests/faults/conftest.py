@@ -9,7 +9,7 @@ import pytest
 
 from server.store.user_store import RedisUserStore
 from tests.faults.chaos import ROOT, Callers, ChaosServer
-from tests.faults.chaos_model import write_model
+from tests.faults.chaos_model import write_model, write_tower
 from tests.faults.chaos_world import USERS, events, world
 from tests.faults.fault_proxy import HEALTHY, ProxyThread
 from tests.faults.invariants import check
@@ -51,9 +51,11 @@ def machine(idle_process: Machine) -> Machine:
 
 @pytest.fixture(scope="session")
 def chaos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the model that misbehaves on command."""
+    """A folder with the models that misbehave on command."""
     folder = tmp_path_factory.mktemp("chaos")
     write_model(folder / "ranker.onnx", toy.WIDTH)
+    write_tower(folder / "user_tower.onnx", toy.WIDTH)
+    write_tower(folder / "endless_tower.onnx", toy.WIDTH, rounds=10**12)
     return folder
 
 

@@ -92,5 +92,5 @@ async def test_callers_with_short_deadlines_close_no_part_to_the_others(
         await callers.run(100, length.seconds, deadline_ms=budget_ms, recent=("item-00",), user="user-00")
 
     assert {name: breaker["opened"] for name, breaker in server.stats()["breakers"].items()} == dict.fromkeys(
-        ("user_store", "scorer", "neighbours", "far", "popularity"), 0
+        ("user_store", "scorer", "user_tower", "neighbours", "far", "popularity"), 0
     )

@@ -82,12 +82,17 @@ class ToyPrior:
         return (np.nansum(pool.source_scores[:, said], axis=1) + pool.rows / 1000).astype(np.float32)
 
 
+@dataclass
 class ToyEncoder:
-    def __init__(self, vectors: Vector) -> None:
-        self._vectors = vectors
+    """The mean of the history; ``before`` runs first and may misbehave, ``after`` changes the vector."""
 
-    def encode(self, query: Query) -> Vector:
-        return self._vectors[query.history].mean(axis=0)
+    vectors: Vector
+    before: Callable[[StopSignal | None], None] = lambda stop: None  # noqa: ARG005
+    after: Callable[[Vector], Vector] = lambda vector: vector
+
+    def encode(self, query: Query, stop: StopSignal | None = None) -> Vector:
+        self.before(stop)
+        return self.after(self.vectors[query.history].mean(axis=0))
 
 
 @dataclass

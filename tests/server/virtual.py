@@ -100,10 +100,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def pause(self, turn: threading.Semaphore) -> None:
         """On a thread: let the loop go on until it gives this turn."""
-        self.leave()
+        self.let_go()
         turn.acquire()
 
-    def leave(self) -> None:
+    def let_go(self) -> None:
         """On a thread: let the loop go on."""
         self._back.release()
 
@@ -160,7 +160,7 @@ class VirtualPool(WorkPool):
     def _work_in_turns(self) -> None:
         self._work()
         self.alive -= 1
-        self._loop.leave()
+        self._loop.let_go()
 
 
 @contextmanager

@@ -226,7 +226,7 @@ async def test_the_answer_says_how_it_came_to_be(world: World) -> None:
     assert re.fullmatch("[0-9a-f]{32}", info.recommendation_id)
     assert (info.tier, info.bundle_version) == (pb.TIER_DEEP, "toy")
     assert [(s.tier, s.reason) for s in info.skipped] == []
-    assert [s.stage for s in info.stages] == ["store", "propose", "retrieve", "score", "select"]
+    assert [s.stage for s in info.stages] == ["store", "propose", "merge", "retrieve", "score", "select"]
     assert 0 < info.scored_rows <= info.pool_rows
     by_id = {item.item_id: item for item in answer.items}
     assert list(by_id["item-12"].sources) == ["neighbours"]

@@ -1,4 +1,4 @@
-"""Parts of the deep rung that stay broken: stand-ins, breakers, probes; in virtual time."""
+"""Parts of the deep rung that stay broken: replaced threads, breakers, probes; in virtual time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 from core.types import Reason, Tier
 from server.overload.breaker import State
+from server.rungs.deep_parts import MOST_STUCK
 from server.rungs.deep_rung import SCORER
-from server.rungs.work_pool import SPARES
-from tests.server.deep_world import AWAY, LATE, NEUTRAL, NO_TIME, World
+from server.rungs.work_pool import REPLACEMENTS
+from tests.server.deep_world import LATE, NEUTRAL, NO_TIME, World
 from tests.server.virtual import virtual
 
 if TYPE_CHECKING:
@@ -34,20 +35,20 @@ def test_a_deaf_model_keeps_nobody_from_an_answer_and_its_breaker_opens(world: W
 
     assert reasons == [LATE] * 20 + [Reason.BREAKER_OPEN] * 10
     assert {answer.tier for answer in answers} == {Tier.CF}
-    assert world.calls(SCORER) <= AWAY + 1  # of the last one it is not known yet that it does not come back
+    assert world.calls(SCORER) <= MOST_STUCK + 1  # of the last one it is not known yet that it does not come back
     assert world.state() is State.OPEN
 
 
-def test_one_part_keeps_few_threads_and_stand_ins_go_when_these_are_back(world: World) -> None:
+def test_one_part_keeps_few_threads_and_replacements_go_when_these_are_back(world: World) -> None:
     world.model_s, world.deaf = 50.0, True
     for _ in range(12):
         world.answer()
     most = world.work.alive
     world.loop.settle()
 
-    assert AWAY < most <= 1 + SPARES
+    assert MOST_STUCK < most <= 1 + REPLACEMENTS
     assert (world.work.alive, world.work.stuck) == (1, 0)
-    assert world.calls(SCORER) <= AWAY + 1
+    assert world.calls(SCORER) <= MOST_STUCK + 1
 
 
 def test_a_generator_that_never_comes_back_takes_no_thread_from_the_model(world: World) -> None:
@@ -56,10 +57,10 @@ def test_a_generator_that_never_comes_back_takes_no_thread_from_the_model(world:
 
     assert {answer.tier for answer in answers} == {Tier.DEEP}
     assert [answer.dropped["far"] for answer in answers] == [LATE] * 20 + [Reason.BREAKER_OPEN] * 10
-    assert world.calls("far") == AWAY
+    assert world.calls("far") == MOST_STUCK
 
 
-def test_requests_that_queue_behind_a_hung_generator_do_not_give_it_the_threads_that_stand_in(world: World) -> None:
+def test_requests_that_queue_behind_a_hung_generator_do_not_give_it_the_threads_that_replace_it(world: World) -> None:
     world.far_s = 50.0
 
     async def at_once() -> list[Recommendation]:
@@ -67,12 +68,12 @@ def test_requests_that_queue_behind_a_hung_generator_do_not_give_it_the_threads_
 
     answers = world.loop.run(at_once())
 
-    assert world.calls("far") == AWAY
+    assert world.calls("far") == MOST_STUCK
     assert world.answer().tier is Tier.DEEP
     assert all(answer.dropped["far"] in {LATE, NO_TIME} for answer in answers)
 
 
-def test_while_a_stand_in_works_the_model_answers(world: World) -> None:
+def test_while_a_replacement_works_the_model_answers(world: World) -> None:
     world.model_s, world.deaf = 50.0, True
     world.answer()
     world.loop.run(asyncio.sleep(0.05))
@@ -141,4 +142,4 @@ def test_with_an_open_breaker_and_no_slot_there_is_no_time() -> None:
         answer = world.answer()
 
     assert (answer.skipped[Tier.DEEP], answer.dropped) == (NO_TIME, {"far": Reason.BREAKER_OPEN})
-    assert world.told(SCORER) == [NEUTRAL]
+    assert world.outcomes(SCORER) == [NEUTRAL]

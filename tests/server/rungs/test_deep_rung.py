@@ -1,4 +1,4 @@
-"""The deep rung in virtual time: what is left behind, what is stopped, what the breakers learn of it."""
+"""The deep rung in virtual time: what is abandoned, what is stopped, what the breakers learn of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from core.types import NO_SCORES, Candidates, Reason, Stopped, Tier
 from server.rungs.deadline import Deadline
-from server.rungs.deep_rung import SCORER
+from server.rungs.deep_rung import SCORER, TOWER
 from server.rungs.pipeline import Pipeline
 from server.rungs.request_record import RequestRecord
 from server.rungs.work_pool import Job, WorkPool
@@ -39,21 +39,21 @@ def test_all_is_well(world: World) -> None:
     answer = world.answer()
 
     assert (answer.tier, answer.skipped, answer.dropped) == (Tier.DEEP, {}, {})
-    assert list(answer.stage_ms) == ["store", "propose", "retrieve", "score", "select"]
+    assert list(answer.stage_ms) == ["store", "propose", "merge", "retrieve", "score", "select"]
     assert [answer.stage_ms[stage] for stage in ("retrieve", "score")] == [pytest.approx(1), pytest.approx(1)]
-    assert (world.told("far"), world.told(SCORER)) == ([SUCCESS], [SUCCESS])
+    assert (world.outcomes("far"), world.outcomes(SCORER)) == ([SUCCESS], [SUCCESS])
 
 
-def test_a_generator_that_overruns_its_share_is_left_behind_and_the_model_scores_the_rest(world: World) -> None:
+def test_a_generator_that_overruns_its_share_is_abandoned_and_the_model_scores_the_rest(world: World) -> None:
     whole = world.answer()
     world.far_s = 5.0
     answer = world.answer()
 
     assert (answer.tier, answer.dropped) == (Tier.DEEP, {"far": LATE})
     assert 0 < answer.scored_rows < whole.scored_rows
-    assert (world.told("far"), world.told(SCORER)) == ([SUCCESS, FAILURE], [SUCCESS, SUCCESS])
+    assert (world.outcomes("far"), world.outcomes(SCORER)) == ([SUCCESS, FAILURE], [SUCCESS, SUCCESS])
     assert world.begun[-1][0] == SCORER
-    assert world.loop.now_s < 1  # the model ran on a thread that stands in
+    assert world.loop.now_s < 1  # the model ran on a thread that replaces it
 
 
 def test_a_generator_that_comes_back_late_changes_nothing_any_more(world: World) -> None:
@@ -62,17 +62,17 @@ def test_a_generator_that_comes_back_late_changes_nothing_any_more(world: World)
     world.loop.settle()
 
     assert (answer.tier, answer.dropped) == (Tier.DEEP, {"far": LATE})
-    assert (world.told("far"), world.told(SCORER)) == ([FAILURE], [SUCCESS])
+    assert (world.outcomes("far"), world.outcomes(SCORER)) == ([FAILURE], [SUCCESS])
 
 
-def test_of_two_slow_generators_the_one_that_ends_last_goes_on_to_score() -> None:
+def test_slow_generators_take_turns_in_one_job() -> None:
     with virtual(threads=2) as (loop, work):
         world = World(loop, work)
         world.add("other", 0.004)
         answer = world.answer()
 
     assert (answer.tier, answer.dropped) == (Tier.DEEP, {})
-    assert world.begun == [("far", 0.0), ("other", 0.0), (SCORER, pytest.approx(0.004))]
+    assert world.begun == [("far", 0.0), ("other", pytest.approx(0.001)), (SCORER, pytest.approx(0.005))]
 
 
 def test_one_late_generator_of_two_costs_only_itself() -> None:
@@ -82,20 +82,30 @@ def test_one_late_generator_of_two_costs_only_itself() -> None:
         answer = world.answer()
 
     assert (answer.tier, answer.dropped) == (Tier.DEEP, {"far": LATE})
-    assert (world.told("far"), world.told("other")) == ([FAILURE], [SUCCESS])
+    assert (world.outcomes("far"), world.outcomes("other")) == ([FAILURE], [SUCCESS])
 
 
-@pytest.mark.parametrize(("slots", "dropped"), [(1, {"other": NO_TIME}), (2, {})])
-def test_a_generator_without_a_slot_is_named_and_nobody_waits_for_it(slots: int, dropped: dict[str, Reason]) -> None:
-    with virtual(slots=slots) as (loop, work):
+def test_one_slot_is_enough_for_any_number_of_slow_generators() -> None:
+    with virtual(slots=1) as (loop, work):
         world = World(loop, work)
         world.add("other", 0.001)
         answer = world.answer()
 
-    assert (answer.tier, answer.dropped) == (Tier.DEEP, dropped)
+    assert (answer.tier, answer.dropped) == (Tier.DEEP, {})
 
 
-def test_nobody_waits_for_a_generator_without_a_slot_when_the_other_one_has_ended_by_then(world: World) -> None:
+def test_a_late_generator_without_a_slot_for_what_is_left_leaves_no_time() -> None:
+    with virtual(slots=1) as (loop, work):
+        world = World(loop, work, far_s=3.0)
+        world.add("other", 0.001)
+        answer = world.answer()
+
+    assert (answer.tier, answer.skipped[Tier.DEEP]) == (Tier.CF, NO_TIME)
+    assert answer.dropped == {"far": LATE, "other": NO_TIME}
+    assert (world.outcomes("far"), world.outcomes("other"), world.outcomes(SCORER)) == ([FAILURE], [NEUTRAL], [NEUTRAL])
+
+
+def test_a_thread_that_is_faster_than_the_event_loop_changes_nothing(world: World) -> None:
     class AtOnce:
         """A pool with one slot, whose thread is faster than the event loop."""
 
@@ -115,7 +125,9 @@ def test_nobody_waits_for_a_generator_without_a_slot_when_the_other_one_has_ende
             world.loop.call_soon(finish)
             return job
 
-        def give_up(self, job: object) -> None:  # noqa: ARG002
+        stuck_in = dict.fromkeys(("far", "other", TOWER, SCORER), 0)
+
+        def abandon(self, *_: object) -> None:
             raise AssertionError
 
     world.work = AtOnce()  # type: ignore[assignment]
@@ -123,7 +135,7 @@ def test_nobody_waits_for_a_generator_without_a_slot_when_the_other_one_has_ende
     world.add("other", 0.0)
     answer = world.answer()
 
-    assert (answer.skipped[Tier.DEEP], answer.dropped) == (NO_TIME, {"other": NO_TIME})
+    assert (answer.tier, answer.dropped) == (Tier.DEEP, {})
     assert world.loop.now_s < 0.05
 
 
@@ -137,7 +149,7 @@ def test_without_any_slot_there_is_no_time() -> None:
     assert answer.skipped[Tier.DEEP] is NO_TIME
     assert answer.dropped == {"far": NO_TIME}
     assert len(world.begun) == begun
-    assert (world.told("far"), world.told(SCORER)) == ([FAILURE, NEUTRAL], [NEUTRAL, NEUTRAL])
+    assert (world.outcomes("far"), world.outcomes(SCORER)) == ([FAILURE, NEUTRAL], [NEUTRAL, NEUTRAL])
 
 
 def test_what_waited_too_long_for_a_thread_says_nothing_of_the_parts(world: World) -> None:
@@ -145,7 +157,7 @@ def test_what_waited_too_long_for_a_thread_says_nothing_of_the_parts(world: Worl
     answer = world.answer()
 
     assert (answer.tier, answer.skipped[Tier.DEEP], answer.dropped) == (Tier.CF, NO_TIME, {"far": NO_TIME})
-    assert (world.told("far"), world.told(SCORER)) == ([NEUTRAL], [NEUTRAL])
+    assert (world.outcomes("far"), world.outcomes(SCORER)) == ([NEUTRAL], [NEUTRAL])
     world.loop.settle()
     assert world.begun == []
 
@@ -156,7 +168,7 @@ def test_a_model_that_overruns_is_stopped_and_cf_answers_in_time(world: World) -
     world.loop.run(asyncio.sleep(0.001))
 
     assert (answer.tier, answer.skipped[Tier.DEEP], answer.dropped) == (Tier.CF, LATE, {})
-    assert (world.told("far"), world.told(SCORER)) == ([SUCCESS], [FAILURE])
+    assert (world.outcomes("far"), world.outcomes(SCORER)) == ([SUCCESS], [FAILURE])
     assert (world.work.free_slots, world.work.alive) == (16, 1)
 
 
@@ -175,7 +187,7 @@ def test_an_estimate_that_forbids_every_run_is_forgotten_with_time(world: World)
     answer = world.answer()
 
     assert (answer.tier, answer.skipped[Tier.DEEP]) == (Tier.CF, NO_TIME)
-    assert world.told(SCORER) == [NEUTRAL]
+    assert world.outcomes(SCORER) == [NEUTRAL]
     assert cost.slowdown < 1e6
 
 
@@ -223,7 +235,7 @@ def test_each_fault_of_the_model_has_its_reason_and_is_a_failure(how: str, world
     answer = world.answer()
 
     assert (answer.tier, answer.skipped[Tier.DEEP], answer.dropped) == (Tier.CF, reason, {})
-    assert (world.told("far"), world.told(SCORER)) == ([SUCCESS], [FAILURE])
+    assert (world.outcomes("far"), world.outcomes(SCORER)) == ([SUCCESS], [FAILURE])
 
 
 def test_a_generator_that_raises_is_named_and_a_failure(world: World) -> None:
@@ -232,7 +244,7 @@ def test_a_generator_that_raises_is_named_and_a_failure(world: World) -> None:
     answer = world.answer()
 
     assert (answer.tier, answer.dropped) == (Tier.DEEP, {"other": Reason.FAILED})
-    assert (world.told("other"), world.told(SCORER)) == ([FAILURE], [SUCCESS])
+    assert (world.outcomes("other"), world.outcomes(SCORER)) == ([FAILURE], [SUCCESS])
 
 
 def test_a_pool_that_cannot_be_merged_fails_the_rung(world: World) -> None:
@@ -260,7 +272,7 @@ def test_an_empty_pool_is_no_fault_of_the_model(world: World) -> None:
     answer = world.answer()
 
     assert (answer.tier, answer.skipped[Tier.DEEP]) == (Tier.POPULARITY, Reason.NO_CANDIDATES)
-    assert world.told(SCORER) == [NEUTRAL]
+    assert world.outcomes(SCORER) == [NEUTRAL]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +298,7 @@ def test_a_caller_that_goes_away_frees_the_thread_and_says_nothing_of_the_parts(
     world.loop.run(go_away())
     world.loop.settle()
 
-    assert {name: world.told(name) for name in told} == told
+    assert {name: world.outcomes(name) for name in told} == told
     assert (world.work.free_slots, world.work.alive) == (16, 1)
     assert all(begun_s <= at_s for _, begun_s in world.begun)  # and nothing was begun after that
 

@@ -234,9 +234,9 @@ async def test_the_model_scores_as_many_rows_as_fit_and_the_others_follow_in_pri
     clock = [0.0]
     bundle = toy.bundle()
     everything = await pipeline(bundle, work).recommend(replace(REQUEST, limit=9), RequestRecord(Deadline.never()))
-    hasty = pipeline(bundle, work, cost=CostModel(fixed_s=0.0, row_s=0.0099))
+    short = pipeline(bundle, work, cost=CostModel(fixed_s=0.0, row_s=0.0099))
 
-    answer = await hasty.recommend(replace(REQUEST, limit=9), RequestRecord(Deadline.after(0.1, lambda: clock[0])))
+    answer = await short.recommend(replace(REQUEST, limit=9), RequestRecord(Deadline.after(0.1, lambda: clock[0])))
 
     assert (answer.tier, answer.scored_rows) == (Tier.DEEP, 9)
     assert answer.pool_rows == everything.pool_rows > 9

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core.types import Reason, Stopped
-from server.rungs.work_pool import SPARES, WorkPool
+from server.rungs.work_pool import REPLACEMENTS, WorkPool
 from tests.server import toy
 from tests.server.virtual import VirtualLoop, VirtualPool, virtual
 
@@ -120,14 +120,14 @@ def test_a_job_that_finds_no_slot_does_not_start_and_nothing_is_told() -> None:
     assert len(world.said) == 3
 
 
-def test_a_job_given_up_while_it_waits_is_skipped_and_its_slot_comes_free() -> None:
+def test_a_job_abandoned_while_it_waits_is_skipped_and_its_slot_comes_free() -> None:
     ran: list[str] = []
     with virtual(slots=2) as (loop, work):
         world = World(loop, work)
         world.takes(1.0)
         job = world.start(lambda: ran.append("ran"))
         assert job is not None
-        work.give_up(job)
+        work.abandon(job)
         assert work.free_slots == 0
         world.wait(2)
 
@@ -135,7 +135,7 @@ def test_a_job_given_up_while_it_waits_is_skipped_and_its_slot_comes_free() -> N
     assert [outcome for outcome, _ in world.said] == ["done", Reason.LATE]
 
 
-def test_a_thread_that_is_stuck_has_a_stand_in_until_it_is_back() -> None:
+def test_a_thread_that_is_stuck_has_a_replacement_until_it_is_back() -> None:
     with virtual() as (loop, work):
         world = World(loop, work)
         stuck = world.takes(5.0, "stuck")
@@ -143,8 +143,8 @@ def test_a_thread_that_is_stuck_has_a_stand_in_until_it_is_back() -> None:
         world.wait(1.0)
         assert (world.said, work.alive, work.stuck) == ([], 1, 0)
 
-        work.give_up(stuck)
-        work.give_up(stuck)  # once is enough
+        work.abandon(stuck)
+        work.abandon(stuck)  # once is enough
         world.wait(0.1)
         assert ([value for value, _ in world.said], work.alive, work.stuck) == (["next"], 2, 1)
         assert work.free_slots == 15  # the stuck one holds its slot
@@ -153,26 +153,26 @@ def test_a_thread_that_is_stuck_has_a_stand_in_until_it_is_back() -> None:
         assert ([value for value, _ in world.said], work.alive, work.stuck) == (["next", "stuck"], 1, 0)
 
 
-def test_what_has_ended_needs_no_stand_in() -> None:
+def test_what_has_ended_needs_no_replacement() -> None:
     with virtual() as (loop, work):
         world = World(loop, work)
         job = world.takes(0.1)
         world.wait(1.0)
-        work.give_up(job)
+        work.abandon(job)
 
         assert (work.alive, work.stuck) == (1, 0)
 
 
-def test_there_are_only_so_many_stand_ins_and_all_go_in_the_end() -> None:
+def test_there_are_only_so_many_replacements_and_all_go_in_the_end() -> None:
     with virtual(slots=20) as (loop, work):
         world = World(loop, work)
         jobs = [world.takes(5.0, i) for i in range(10)]
         for job in jobs:
             world.wait(0.1)
             if job.started:
-                work.give_up(job)
-        assert (work.alive, work.stuck) == (1 + SPARES, SPARES)
-        assert [job.started for job in jobs] == [True] * (1 + SPARES) + [False] * (9 - SPARES)
+                work.abandon(job)
+        assert (work.alive, work.stuck) == (1 + REPLACEMENTS, REPLACEMENTS)
+        assert [job.started for job in jobs] == [True] * (1 + REPLACEMENTS) + [False] * (9 - REPLACEMENTS)
         world.wait(100)
         assert (work.alive, work.stuck) == (1, 0)
 
@@ -185,7 +185,7 @@ def test_closing_lets_what_is_queued_end_and_stuck_threads_too() -> None:
     world = World(loop, work)
     stuck = world.takes(5.0, "stuck")
     world.wait(0.1)
-    work.give_up(stuck)
+    work.abandon(stuck)
     world.takes(1.0, "queued")
     work.close()
     world.wait(2.0)
@@ -218,7 +218,7 @@ def test_a_job_that_outlives_its_event_loop_bothers_nobody() -> None:
 class _Last:
     """A job of no event loop."""
 
-    started = skipped = False
+    started = abandoned = False
 
     def __init__(self, ended: threading.Event) -> None:
         self.run = ended.set

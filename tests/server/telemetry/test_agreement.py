@@ -249,7 +249,7 @@ async def test_the_parts_of_a_server_can_be_watched() -> None:
     observed = Observed()
     async with running() as server:
         lag = watched(observed.telemetry, server, server.store)
-        names = {"neighbours", "far", "popularity", "user_store", "scorer"}
+        names = {"neighbours", "far", "popularity", "user_store", "scorer", "user_tower"}
         admission = server.admission
         permit = admission.admit(Criticality.USER, 1.0, Tier.DEEP)
         server.pipeline.breakers["far"]._enter(State.OPEN)
