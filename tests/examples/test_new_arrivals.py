@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from terrace.cli.demo import store
 from terrace.client import Client, Event
 from tests.contracts.generator_contract import BuildableContract
 from tests.contracts.generator_world import make_catalogue, make_inputs, make_query
@@ -102,21 +101,24 @@ def with_package(installed: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
+def serve(bundle: Path, folder: Path) -> list[str]:
+    where = ["--bundle", str(bundle), "--data", str(folder / "store"), "--port", "0"]
+    return [sys.executable, "-m", "terrace.cli", "serve", *where]
+
+
 @pytest.fixture
 def address(bundle: Path, installed: Path, tmp_path: Path) -> Iterator[str]:
     """A server process in which the package is installed."""
-    with store(tmp_path / "store") as embedded:
-        command = [sys.executable, "-m", "terrace.cli", "serve", "--bundle", str(bundle), "--redis", embedded.url]
-        with subprocess.Popen(
-            [*command, "--port", "0", "--exercise-share", "0"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=with_package(installed),
-        ) as server:
-            assert server.stdout is not None
-            yield server.stdout.readline().split()[-1]
-            server.terminate()
+    with subprocess.Popen(
+        [*serve(bundle, tmp_path), "--exercise-share", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=with_package(installed),
+    ) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().split()[-1]
+        server.terminate()
 
 
 def test_a_build_takes_the_installed_package_and_a_server_names_it_in_its_answers(bundle: Path, address: str) -> None:
@@ -129,9 +131,8 @@ def test_a_build_takes_the_installed_package_and_a_server_names_it_in_its_answer
     assert "new_arrivals" in {source for item in answer.items for source in item.sources}
 
 
-def test_a_server_without_the_package_says_what_is_missing(bundle: Path) -> None:
-    command = [sys.executable, "-m", "terrace.cli", "serve", "--bundle", str(bundle), "--port", "0"]
-    done = subprocess.run([*command, "--redis", "unix:///nowhere"], capture_output=True, text=True, check=False)
+def test_a_server_without_the_package_says_what_is_missing(bundle: Path, tmp_path: Path) -> None:
+    done = subprocess.run(serve(bundle, tmp_path), capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
     assert "no candidate generator is called 'new_arrivals'" in done.stderr
