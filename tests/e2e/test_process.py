@@ -155,7 +155,7 @@ def test_a_process_that_is_asked_to_end_while_it_is_still_being_imported_ends_wi
         [sys.executable, "-X", "importtime", "-m", "terrace.cli", *command], stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stderr is not None
-        assert any(line.split("|")[-1].strip() == "grpc" for line in child.stderr)
+        assert any(line.split("|")[-1].strip() == "uvloop" for line in child.stderr)
         child.terminate()
         child.communicate(timeout=20)
 
