@@ -48,7 +48,7 @@ _TURNS = 9
 
 
 def run(workspace: Workspace) -> dict[str, Any]:
-    """Measure; the headline is ``filters_longest_ms``."""
+    """Measure; the headline is ``filters_longest_cpu_ms``."""
     items = 3_000 if workspace.quick else 1_000_000
     made = _made(workspace, items)
     departments = [f"department-{i}" for i in range(100)]
@@ -64,7 +64,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
         "20 attributes, half of the values of each, the dearest": Filters(attributes=every, min_price=60.0),
     }
     alone = uvloop.run(_stretches(made, filters))
-    seconds = 0.5 if workspace.quick else 15.0
+    seconds = 0.5 if workspace.quick else 10.0
     beside: dict[str, Any] = {}
     with made.store() as url, Server(made.bundle, url) as server:
         users = made.users.ids
@@ -73,7 +73,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
             beside[name] = asyncio.run(_beside(server.address, users, filters[name], _CALLERS, seconds))
         start_s = server.start_s
     return {
-        "filters_longest_ms": max(found["longest_ms"] for found in alone.values()),
+        "filters_longest_cpu_ms": max(found["longest_cpu_ms"] for found in alone.values()),
         "filters_target_ms": TARGET_MS,
         "filters_items": items,
         "filters_start_s": start_s,
@@ -102,20 +102,24 @@ async def _stretches(made: SyntheticData, filters: dict[str, Filters]) -> dict[s
 
 
 async def _longest(pipeline: Pipeline, users: list[UserState], filters: Filters) -> dict[str, float]:
-    """Medians over the users of an answer's longest stretch and of its whole time, both beside a task that wants to run."""
-    longest, whole = [], []
+    """Medians over the users: an answer's longest stretch of the event loop by the clock and in CPU, and all of its CPU.
+
+    CPU of the event loop's thread leaves out what other processes of a busy machine take.
+    """
+    found: list[tuple[float, float, float]] = []
     for user in (users[0], *users):
         record = RequestRecord(Deadline.never(), Tier.CF)
         answer = asyncio.create_task(pipeline.answer(Request("somebody", 20, filters=filters), user, record))
-        begun_s = last_s = time.perf_counter()
-        most_s = 0.0
+        clock_s, begun_s = time.perf_counter(), time.thread_time()
+        cpu_s, longest_s, longest_cpu_s = begun_s, 0.0, 0.0
         while not answer.done():
             await asyncio.sleep(0)
-            now_s = time.perf_counter()
-            most_s, last_s = max(most_s, now_s - last_s), now_s
-        longest.append(most_s * 1000)
-        whole.append((last_s - begun_s) * 1000)
-    return {"longest_ms": statistics.median(longest[1:]), "whole_ms": statistics.median(whole[1:])}
+            now_s, now_cpu_s = time.perf_counter(), time.thread_time()
+            longest_s, longest_cpu_s = max(longest_s, now_s - clock_s), max(longest_cpu_s, now_cpu_s - cpu_s)
+            clock_s, cpu_s = now_s, now_cpu_s
+        found.append((longest_s, longest_cpu_s, cpu_s - begun_s))
+    names = ("longest_ms", "longest_cpu_ms", "cpu_ms")
+    return {n: statistics.median(each) * 1000 for n, each in zip(names, zip(*found[1:], strict=True), strict=True)}
 
 
 async def _beside(address: str, user_ids: list[str], filters: Filters, callers: int, seconds: float) -> dict[str, Any]:

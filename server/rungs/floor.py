@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
     from core.bundle import Bundle
     from core.types import Query, Rows, Scores
+    from server.rungs.deadline import Deadline
     from server.rungs.request_record import RequestRecord
 
 FILTERS = "filters"
 """Name of the filters among what an answer was made without: time was too short to find every item that they allow."""
-_PAUSE_S = 0.0005
+_STRETCH_S = 0.0005
+_REST = 3
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +41,7 @@ class Floor:
         """Remember every row in the order of its popularity; in the catalogue's order if not even that can be had."""
         self.name = bundle.popularity.name
         self.failures = 0
+        self._next_s = -math.inf  # when the next of those who look for rows may go on
         self._limited_log = RateLimitedLog(_log)
         self._popularity = bundle.popularity
         rows = np.arange(len(bundle.catalogue), dtype=np.int32)
@@ -78,11 +82,22 @@ class Floor:
         for _ in self._steps(query, limit):
             now_s = deadline.now_s()
             allowed.hurry = deadline.end_s - now_s < least_s
-            if now_s - begun_s >= _PAUSE_S:
-                await asyncio.sleep(0)
+            if now_s - begun_s >= _STRETCH_S:
+                await asyncio.sleep(self._rest_s(now_s - begun_s, deadline, least_s))
                 begun_s = deadline.now_s()
         if allowed.cut_short:
             record.dropped[FILTERS] = Reason.LATE
+
+    def _rest_s(self, spent_s: float, deadline: Deadline, least_s: float) -> float:
+        """How long to leave the event loop to others after so long a stretch.
+
+        All who look for rows take turns, so that together they have a ``_REST``-th of the event loop, however many they are.
+        """
+        if deadline.end_s == math.inf:
+            return 0.0
+        now_s = deadline.now_s()
+        self._next_s = max(self._next_s, now_s) + _REST * spent_s
+        return max(min(self._next_s, deadline.end_s - least_s) - now_s, 0.0)
 
     def _steps(self, query: Query, limit: int) -> Iterator[int]:
         if isinstance(self._popularity, InSteps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,6 +125,22 @@ def test_a_long_look_for_allowed_items_leaves_the_event_loop_to_others_after_eve
     spent_s = query.allowed().spent_s
     assert floor.generate(query, 20).rows.tolist() == [ITEMS - 1]
     assert query.allowed().spent_s == spent_s
+
+
+def test_all_who_look_through_the_catalogue_take_turns_with_a_rest_in_between() -> None:
+    """Ten that come at once have the event loop for no more than a third of the time, by a clock that only they move."""
+    floor = Floor(bundle_of(catalogue(DEAR_BUT_THE_LAST)))
+    clock, stretch_s = Clock(0.0), 0.0005
+    deadline = Deadline(1e6, clock)
+    waiting = [(0.0, who) for who in range(10)]
+    for _ in range(100):
+        wakes_s, who = heappop(waiting)
+        clock.now_s = max(clock.now_s, wakes_s) + stretch_s
+        heappush(waiting, (clock.now_s + floor._rest_s(stretch_s, deadline, 0.001), who))
+    assert clock.now_s >= 3 * 90 * stretch_s
+    late = Deadline(clock.now_s + 0.002, clock)
+    assert floor._rest_s(1.0, late, 0.001) <= 0.001
+    assert floor._rest_s(1.0, Deadline.never(), 0.001) == 0
 
 
 def test_a_list_found_at_the_head_keeps_the_event_loop_to_itself() -> None:
