@@ -53,7 +53,7 @@ class CfParams:
     """Parameters of the CF scorer; chosen on validation data.
 
     Attributes:
-        sources: by name of the generator; a source that is not named has no say.
+        sources: by name of the generator; a source that is not named has a weight of 0.
 
         trend_weight: weight of the trend's logarithm, >= 0.
 

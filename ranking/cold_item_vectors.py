@@ -1,4 +1,4 @@
-"""Vectors for items that nobody has touched yet: what their texts say, in the space that was learned."""
+"""Vectors for cold items (without events): predicted from their texts, in the space that was learned."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How much the final score listens to the model, and how much to the prior and the tower's own score.
+"""The mix of model and prior: the weights of the model's score, the prior and the tower's own score in the final score.
 
     final score = model_weight * score of the rankers + sum over extra scores of weight * score
 
-What rankers learned from a few windows and what prior and tower say are wrong in different places, so their weighted
-sum orders better than either. The weights are those with the best NDCG on the validation window, out of a small grid.
+Rankers that learned from a few windows err in other places than prior and tower do, so the weighted sum orders better
+than any of them. The weights are those with the best NDCG on the validation window, out of a small grid.
 """
 
 from __future__ import annotations

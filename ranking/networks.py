@@ -181,7 +181,7 @@ class ServedTower(nn.Module):
 
 
 class Ranker(nn.Module):
-    """Crosses and a multi-layer perceptron over features and what user and item vector say about each other.
+    """Crosses and a multi-layer perceptron over features and the products of user and item vector.
 
     One low-rank cross layer (DCN v2, Wang et al. 2021) multiplies inputs with each other before the perceptron.
     The vectors enter by rotation-invariant figures alone (dot product, lengths, cosine), because the

@@ -39,7 +39,7 @@ def select(query: Query, pool: Pool, scores: Scores, popularity: PopularityFloor
     nothing at all.
 
     Args:
-        query: what was asked.
+        query: limit, filters and history.
 
         pool: allowed rows, best first by the prior; all that there is when the query has ``restrict``.
 

@@ -84,6 +84,15 @@ class Sequences:
         return np.repeat(np.arange(self.n_users), np.diff(self.ptr))
 
     @cached_property
+    def active_users(self) -> NDArray[np.int64]:
+        """[n] user of each event, counting only users who have events.
+
+        For matrices with a row per user: how many users without events there are, of whom some only appear after the
+        cut, must not change their shapes.
+        """
+        return np.unique(self.users, return_inverse=True)[1]
+
+    @cached_property
     def first(self) -> Mask:
         """[n] whether the user never had the item before this event."""
         span = int(self.items.max(initial=0)) + 1

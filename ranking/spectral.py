@@ -104,11 +104,11 @@ def _ndcg(vectors: Vector, valid: TowerCases, context_length: int) -> float:
 
 
 def _normed(sequences: Sequences, n_items: int) -> csr_matrix:
-    """[users, items] who had what, by the degrees of both."""
+    """[users with events, items] who had what, by the degrees of both."""
     from scipy.sparse import csr_matrix
 
-    users, items = sequences.users[sequences.first], sequences.items[sequences.first]
-    of_user, of_item = np.bincount(users, minlength=sequences.n_users), np.bincount(items, minlength=n_items)
+    users, items = sequences.active_users[sequences.first], sequences.items[sequences.first]
+    of_user, of_item = np.bincount(users), np.bincount(items, minlength=n_items)
     values = of_user[users] ** -0.5 * of_item[items] ** -ITEM_POWER
     return csr_matrix((values, (users, items)), shape=(len(of_user), n_items))
 

@@ -136,7 +136,7 @@ class TowerRun:
         """One pass; the mean loss."""
         self.tower.train()
         if self.step:
-            self._windows = self._cut(self.rng.integers(0, self.settings.stride, self.sequences.n_users))
+            self._windows = self._cut(self._shift())
         batches = self._windows.batches(self.settings.batch, self.rng)
         total = 0.0
         for chosen in batches:
@@ -158,6 +158,14 @@ class TowerRun:
         for mean, now in zip(self.mean_tower.parameters(), self.tower.parameters(), strict=True):
             mean.lerp_(now, forget)
         self.mean_items.lerp_(self.items, forget)
+
+    def _shift(self) -> NDArray[np.int64]:
+        """[users] events by which each user's first window is shorter, drawn anew in every epoch."""
+        # Users without events draw nothing: some of them only appear after the cut, and must not show in the weights.
+        shift = np.zeros(self.sequences.n_users, np.int64)
+        active = np.diff(self.sequences.ptr) > 0
+        shift[active] = self.rng.integers(0, self.settings.stride, int(active.sum()))
+        return shift
 
     def _cut(self, shift: NDArray[np.int64] | None = None) -> Windows:
         settings = self.settings
@@ -276,9 +284,9 @@ def _first_vectors(sequences: Sequences, n_items: int, settings: TowerSettings, 
         from scipy.sparse import csr_matrix, diags
         from scipy.sparse.linalg import svds
 
+        rows = sequences.active_users[sequences.first]
         had = csr_matrix(
-            (np.ones(int(sequences.first.sum())), (sequences.users[sequences.first], sequences.items[sequences.first])),
-            shape=(sequences.n_users, n_items),
+            (np.ones(len(rows)), (rows, sequences.items[sequences.first])), shape=(rows.max(initial=-1) + 1, n_items)
         )
         by_user, by_item = (1 / np.sqrt(np.maximum(np.asarray(had.sum(axis=a)).ravel(), 1)) for a in (1, 0))
         normed = diags(by_user) @ had @ diags(by_item)

@@ -12,14 +12,12 @@ from core.strings import save_strings
 from offline.build.fit import Known, fit
 from offline.build.parameter_search import choose
 from offline.bundle_folder import seal
-from offline.split.cases import user_states
 from offline.split.windows import SplitKind, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from core.bundle import Bundle
     from core.manifest import Manifest
     from core.types import UserState
     from offline.build.fit import Fitted, World
@@ -132,17 +130,15 @@ class Builder:
         about = self._trainer.write(folder / "model", model, tower, fitted)
         return _write(folder, self.world, fitted, version, about)
 
-    def test_cases(self, bundle: Bundle, *, new_only: bool = True) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
+    def test_cases(self, *, new_only: bool = True) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
         """The cases of the test window, what the store would know of their users, and a description for the figures.
 
         Args:
-            bundle: that will be evaluated.
             new_only: only items that the user did not have before are relevant.
         """
-        cases = self.plan.test.cases(self.world.log, self.world.targets, new_only=new_only)
-        states = user_states(self.world.log, cases, bundle, self.world.data.event_types)
+        cases = self.world.cases(self.plan.test, new_only=new_only)
         described = {"kind": self._split.value, "horizon_days": self.plan.horizon_days, "new_only": new_only}
-        return cases, states, described
+        return cases, self.world.user_states(cases), described
 
 
 def _write(

@@ -12,7 +12,6 @@ from core.types import Pool
 from offline.build.fit import fit
 from offline.build.labelled_pools import build_queries
 from offline.metrics import LONGEST, per_user
-from offline.split.cases import user_states
 from ranking.cf_scorer import CfScorer
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class CfEvaluator:
         """
         self.known, self._world = known, world
         bare = fit(world, known, start, names=("popularity",)).bundle
-        cases = window.cases(world.log, world.targets, new_only=not repeats).sample(size, seed)
-        states = user_states(world.log, cases, bare, world.data.event_types)
+        cases = world.cases(window, new_only=not repeats).sample(size, seed)
+        states = world.user_states(cases)
         self.queries: list[Query] = build_queries(bare, cases, states, allow_repeats=repeats)
         self.relevant: tuple[Rows, ...] = cases.relevant
         self._with_history = [i for i, query in enumerate(self.queries) if len(query.history)]

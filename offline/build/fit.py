@@ -14,6 +14,7 @@ from core.manifest import Manifest
 from offline.build.recipe import similar_params
 from offline.errors import InputError
 from offline.read.event_log import EventLog
+from offline.split.cases import user_states
 from ranking.cf_scorer import CfScorer
 from ranking.sequences import Sequences
 
@@ -26,14 +27,16 @@ if TYPE_CHECKING:
     from candidate_gen.content import Content
     from candidate_gen.registry import BuildableGenerator
     from core.bundle import PopularityFloor
-    from core.types import CandidateGenerator, UserEncoder, Vector
+    from core.types import CandidateGenerator, UserEncoder, UserState, Vector
     from offline.build.recipe import Recipe
     from offline.read.dataset import Dataset
     from offline.read.engine import Engine
+    from offline.split.cases import Cases
     from offline.split.cuts import Cut
+    from offline.split.windows import Window
 
 REPEATING = 0.05
-"""Share of relevant items had before above which the ranker also learns, and is evaluated on, lists that allow repeats."""
+"""Share of repeats above which a build also learns from, and chooses on, lists that allow repeats."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,28 @@ class World:
         return cast("Content", self.content).vectors.astype(np.float32)
 
     @cached_property
-    def repeats(self) -> bool:
-        """Whether so many relevant items are repeats that lists with repeats are learned and evaluated apart."""
+    def hidden(self) -> frozenset[int]:
+        """Codes of the event types after which an item is neither relevant nor recommended without repeats.
+
+        Those that hide an item in serving, and the target types: an item that the user had is not new.
+        """
+        types = self.data.event_types
+        return self.targets | {types.index(name) + 1 for name in self.data.seen_types if name in types}
+
+    def cases(self, window: Window, *, new_only: bool) -> Cases:
+        """The cases of a window; with ``new_only`` items that the user had before are not relevant."""
+        return window.cases(self.log, self.targets, self.hidden if new_only else frozenset())
+
+    def user_states(self, cases: Cases) -> list[UserState]:
+        """What the store would know of the users, see ``offline.split.cases.user_states``."""
+        return user_states(self.log, cases, self.data.catalogue.ids, self.data.event_types, self.hidden)
+
+    def repeats_before(self, cut: Cut) -> bool:
+        """Whether before ``cut`` so many events of target types are repeats that lists with repeats are learned, too."""
         log = self.log
-        target = np.isin(log.types, list(self.targets))
-        users = np.repeat(np.arange(log.n_users), np.diff(log.ptr))[target]
+        users = np.repeat(np.arange(log.n_users), np.diff(log.ptr))
+        target = np.isin(log.types, list(self.targets)) & (np.arange(len(users)) < cut.ends(log)[users])
+        users = users[target]
         pairs = users * np.int64(max(self.n_items, 1)) + log.items[target]
         return 1 - len(np.unique(pairs)) / max(len(pairs), 1) > REPEATING
 

@@ -1,10 +1,10 @@
 """How a build finds the parameters of its lower rungs: a short coordinate search on the validation window.
 
-The grid comes from a study on a gift shop's orders and on film ratings: two very different starts, one for data
-whose order speaks (ratings, views) and one for data that comes in baskets, then one parameter at a time. Where users'
-events are sets, nothing that has to do with order or time is tried; that start comes from a study on check-ins.
+Two very different starts, one for data whose order matters (ratings, views) and one for data that comes in baskets, then
+one parameter at a time; what is tried is in ``parameter_grid``. Where users' events are sets, nothing that has to do with
+order or time is tried.
 
-Then the weight of each source, then, where users return to items, the weight of their own past, and at last the pool sizes.
+Then the weight of each source, then, where users return to items, that of their own past, and at last the pool sizes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,20 @@ from candidate_gen.cooccurrence_params import BASKETS, SEQUENCES, SETS
 from candidate_gen.popularity import newcomer_mix
 from offline.build.cf_evaluator import CfEvaluator
 from offline.build.fit import Known
+from offline.build.parameter_grid import (
+    BASKET_STEPS,
+    HALF_LIVES_DAYS,
+    NEWCOMER_HALF_LIVES_DAYS,
+    NEWCOMER_WEIGHTS,
+    OWN_HALF_LIVES_DAYS,
+    OWN_TREND_POWERS,
+    OWN_WEIGHTS,
+    SEQUENCE_STEPS,
+    SET_STEPS,
+    SOURCE_WEIGHTS,
+    TREND_WEIGHTS,
+    WALK_STEPS,
+)
 from offline.build.pool_sizes import DEPTH, NOT_CHOSEN, choose_pool_sizes
 from offline.build.recipe import Recipe
 from offline.metrics import LONGEST, hit_matrix, per_user
@@ -36,46 +50,6 @@ if TYPE_CHECKING:
 
 TRIAL_CASES = 1_500
 """Cases of the validation window that a choice is made on; more only make it slower."""
-HALF_LIVES_DAYS: tuple[float | None, ...] = (3.0, 7.0, 14.0, 30.0, 90.0, None)
-NEWCOMER_HALF_LIVES_DAYS = (14.0, 30.0, 60.0)
-NEWCOMER_WEIGHTS = (0.5, 1.0, 2.0)
-TREND_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
-SOURCE_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
-SEQUENCE_STEPS: tuple[Mapping[str, Any], ...] = (
-    {"neighbours": 200},
-    {"target_power": 0.4},
-    {"target_power": 0.1},
-    {"source_power": 0.5},
-    {"decay": 0.8, "history": 50},
-    {"gap_power": 1.0},
-    {"window": 5},
-    {"half_life_days": 30.0, "count_half_life_days": 60.0},
-)
-BASKET_STEPS: tuple[Mapping[str, Any], ...] = (
-    {"target_power": 0.8},
-    {"target_power": 0.4},
-    {"source_power": 0.4},
-    {"neighbours": 100},
-    {"basket_power": 1.0},
-    {"half_life_days": 30.0, "count_half_life_days": 60.0},
-    {"half_life_days": 120.0, "count_half_life_days": 180.0},
-    {"half_life_days": None, "count_half_life_days": None},
-    {"decay": 0.7, "history": 100},
-    {"window": 2},
-)
-SET_STEPS: tuple[Mapping[str, Any], ...] = (
-    {"target_power": 0.2},
-    {"target_power": 0.4},
-    {"source_power": 0.4},
-    {"source_power": 0.6},
-    {"basket_power": 0.5},
-    {"basket_power": 1.0},
-    {"neighbours": 1000},
-)
-WALK_STEPS: tuple[Mapping[str, Any], ...] = ({"target_power": 0.2}, {"target_power": 0.6}, {"neighbours": 200})
-OWN_HALF_LIVES_DAYS = (30.0, 90.0, 180.0, 365.0)
-OWN_TREND_POWERS = (0.0, 0.25, 0.5)
-OWN_WEIGHTS = (1.0, 2.0, 4.0, 8.0, 16.0)
 LEAST_GAIN = 0.0025
 """A change must make the figure better by this part of it: less is chance."""
 _WHAT = "choose CF parameters"
@@ -160,6 +134,7 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
             for window in windows
         )
 
+    repeats = world.repeats_before(plan.test.cut)
     (evaluator,), ordered = evaluators_of(plan.valid, repeats=False), world.log.ordered
     trend = choose_trend(
         evaluator.queries,
@@ -174,7 +149,7 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
         recipe = replace(recipe, generators={n: p for n, p in recipe.generators.items() if n != "random_walk"})
     sources = tuple(name for name in ("co_occurrence", "random_walk", "content") if name in recipe.generators)
     names = (*sources, "popularity")
-    tunings = 2 * (1 + len(sources)) + (3 if world.repeats else 0)
+    tunings = 2 * (1 + len(sources)) + (3 if repeats else 0)
     search = _Search((evaluator,), names, recipe, 2 + len(SEQUENCE_STEPS) + len(WALK_STEPS) + tunings, progress)
     for params in (SEQUENCES, BASKETS) if ordered else (SETS,):
         tried = search.with_params("co_occurrence", params)
@@ -195,7 +170,7 @@ def choose(world: World, plan: Plan, *, budget_s: float, seed: int, progress: Pr
     search.move((evaluator, *evaluators_of(*plan.train[-1:], repeats=False)), names)
     for _ in range(2):
         _choose_weights(search, sources)
-    if world.repeats:
+    if repeats:
         search.move(evaluators_of(plan.valid, repeats=True), (*names, "buy_again"))
         _choose_own_past(search)
     return replace(_with_pool_sizes(evaluator, search.recipe), search=tuple(search.log), untried=untried)

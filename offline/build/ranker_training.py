@@ -12,7 +12,6 @@ from offline.build.fit import Known, fit
 from offline.build.labelled_pools import build_queries, labelled_pools
 from offline.build.pool_sizes import pool_sizes_of
 from offline.build.tower_training import TOWER_SHARE, TowerTrainer
-from offline.split.cases import user_states
 from ranking.export import save_model
 from ranking.features import QUERY_FEATURES, Features, SourceScale
 from ranking.importance import ablation, importance, input_names
@@ -123,9 +122,10 @@ class DeepTrainer:
         """The model of a plan; None, with a warning, where there is nothing to learn from."""
         tower: TowerResult | None = None
         windows = []
+        repeating = self._world.repeats_before(plan.test.cut)
         for window in (*plan.train, plan.valid):
             try:
-                one = self._window_pools(window, tower)
+                one = self._window_pools(window, tower, repeating=repeating)
             except ValueError as error:
                 self._warnings.append(f"the ladder of this bundle ends at CF: {error}")
                 return None
@@ -178,18 +178,18 @@ class DeepTrainer:
         )
         return {**model.about, "features": list(features.names)}
 
-    def _window_pools(self, window: Window, before: TowerResult | None) -> _WindowPools:
+    def _window_pools(self, window: Window, before: TowerResult | None, *, repeating: bool) -> _WindowPools:
         """Fit at the window's cut and make the pools of its cases: new items only, and also repeats where users return to items."""
         world = self._world
         known = Known.at(world, window.cut)
-        cases = window.cases(world.log, world.targets, new_only=True).sample(MAX_CASES, self._seed)
+        cases = world.cases(window, new_only=True).sample(MAX_CASES, self._seed)
         tower = self.towers.first(known, cases) if before is None else self.towers.next(known, before)
         fitted = self.fit(known, tower)
         found: list[LabelledPool] = []
-        for repeats in (False, True) if world.repeats else (False,):
+        for repeats in (False, True) if repeating else (False,):
             if repeats:
-                cases = window.cases(world.log, world.targets, new_only=False).sample(MAX_CASES, self._seed)
-            states = user_states(world.log, cases, fitted.bundle, world.data.event_types)
+                cases = world.cases(window, new_only=False).sample(MAX_CASES, self._seed)
+            states = world.user_states(cases)
             queries = build_queries(fitted.bundle, cases, states, allow_repeats=repeats)
             if before is None and not repeats:
                 fitted = self._with_pool_sizes(fitted, tower, queries, cases)

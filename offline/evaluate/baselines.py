@@ -56,14 +56,17 @@ class Reference:
     def __init__(self, made: Builder, module: ModuleType) -> None:
         """Keep the events of target types."""
         log, cut = made.world.log, made.plan.test.cut
-        known = np.arange(len(log.items)) < np.repeat(cut.ends(log), np.diff(log.ptr))
-        known &= np.isin(log.types, list(made.world.targets))
+        users = np.repeat(np.arange(log.n_users), np.diff(log.ptr))
+        before = np.arange(len(log.items)) < cut.ends(log)[users]
+        known = before & np.isin(log.types, list(made.world.targets))
+        hides = before & np.isin(log.types, list(made.world.hidden))
         self._made, self._module = made, module
-        self._users = np.repeat(np.arange(log.n_users), np.diff(log.ptr))[known]
+        self._users = users[known]
         self._items, self._times = log.items[known].astype(np.int64), log.times[known].astype(np.float64)
         self._as_of_s = cut.as_of_s(log)
         shape = (log.n_users, made.world.n_items)
         self._had = module.binary_csr(self._users, self._items, shape)
+        self._hidden = module.binary_csr(users[hides], log.items[hides].astype(np.int64), shape)
 
     def figures(
         self, baselines: tuple[tuple[str, Mapping[str, Any]], ...], *, new_only: bool, progress: Progress = silent
@@ -76,7 +79,7 @@ class Reference:
             progress: called for every method.
         """
         world = self._made.world
-        cases = self._made.plan.test.cases(world.log, world.targets, new_only=new_only)
+        cases = world.cases(self._made.plan.test, new_only=new_only)
         wanted = np.array([len(rows) for rows in cases.relevant], np.int64)
         found = {}
         for place, (name, arguments) in enumerate(baselines):
@@ -121,7 +124,7 @@ class Reference:
             scores = np.array(score(block), np.float64)
             if new_only:
                 for i, user in enumerate(block):
-                    scores[i, self._had.indices[self._had.indptr[user] : self._had.indptr[user + 1]]] = -np.inf
+                    scores[i, self._hidden.indices[self._hidden.indptr[user] : self._hidden.indptr[user + 1]]] = -np.inf
             deepest = np.sort(np.argpartition(-scores, depth - 1, axis=1)[:, :depth], axis=1)
             order = np.argsort(-np.take_along_axis(scores, deepest, axis=1), axis=1, kind="stable")
             best = np.take_along_axis(deepest, order, axis=1).astype(np.int32)

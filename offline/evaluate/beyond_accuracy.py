@@ -1,4 +1,4 @@
-"""What lists are worth beyond hits: variety, surprise, and how they spread over the catalogue.
+"""Beyond accuracy: diversity, novelty, serendipity, popularity bias and coverage of lists.
 
 Definitions, each a mean over users (novelty: over all answered places), for a list L of k items:
 
@@ -6,7 +6,7 @@ Definitions, each a mean over users (novelty: over all answered places), for a l
   category make no pair. By content: the same of 1 - cosine of their text vectors.
 * novelty: -log2 of the share of users who had the item before the cut; an item nobody had counts as had by one.
 * serendipity: share of L's places that are relevant and not in the popularity rung's list of the same length
-  (Ge, Delgado-Battenfeld and Jannach, 2010: useful and not what an obvious recommender says).
+  (Ge, Delgado-Battenfeld and Jannach, 2010: useful and not what an obvious recommender would recommend).
 * popularity bias: mean of ln(1 + users who had it) over L, minus the same mean over what the user had before the cut;
   above 0 = more popular than what users take by themselves. Users who had nothing are left out.
 """

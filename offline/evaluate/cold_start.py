@@ -217,7 +217,9 @@ def _picks(
             UserEvent(ids[int(first.rows[j])], types[int(first.types[j]) - 1], float(first.times[j]))
             for j in reversed(range(count))
         ]
-        requests.append(sampled.request(n, recent_events=tuple(events)))
+        requests.append(
+            sampled.request(n, recent_events=tuple(events), exclude=tuple(event.item_id for event in events))
+        )
     figures = {tier.name: _figures(served, sampled, requests, tier, progress) for tier in available_rungs(served)}
     popular = figures[Tier.POPULARITY.name].values
     return {

@@ -63,7 +63,7 @@ def evaluate(
         ``latency``, ``examples``: see their modules; ``order``: rungs, best last. Item ages and cold starts are
         None where time means nothing. Empty where there are no cases.
     """
-    cases, states, split = made.test_cases(served.bundle)
+    cases, states, split = made.test_cases()
     if not len(cases):
         return {}
     every = EvaluationSet(cases, states)
@@ -103,7 +103,7 @@ def _repeats(
     made: Builder, served: ServedBundle, new_only: EvaluationSet, background: Background, progress: Progress
 ) -> dict[str, Any] | None:
     """The test window's cases where items that the user had are relevant and may be recommended."""
-    cases, states, split = made.test_cases(served.bundle, new_only=False)
+    cases, states, split = made.test_cases(new_only=False)
     every = EvaluationSet(cases, states, allow_repeats=True)
     if int(every.n_relevant.sum()) == int(new_only.n_relevant.sum()):
         return None

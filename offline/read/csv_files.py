@@ -15,7 +15,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from offline.errors import InputError
-from offline.read.columns import Kind, holds_integers, is_text, parse
+from offline.read.columns import Kind, is_text
+from offline.read.parse_column import holds_integers, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

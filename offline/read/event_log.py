@@ -102,11 +102,10 @@ class EventLog:
         )
 
     def user_state(
-        self, user: int, end: int, ids: Sequence[str], types: Sequence[str], seen_types: frozenset[str]
+        self, user: int, end: int, ids: Sequence[str], types: Sequence[str], hidden: frozenset[int]
     ) -> UserState:
-        """What the user store would know of ``user`` after the events before index ``end``."""
-        codes = [code for code, name in enumerate(types, 1) if name in seen_types]
+        """What the user store would know of ``user`` after the events before index ``end``; seen is what had a ``hidden`` type."""
         past = slice(int(self.ptr[user]), end)
-        consumed = np.unique(self.items[past][np.isin(self.types[past], codes)])
+        consumed = np.unique(self.items[past][np.isin(self.types[past], list(hidden))])
         seen = item_hashes([ids[row] for row in consumed]) if len(consumed) else NO_HASHES
         return UserState(self.events_of(user, ids, types, end, KEPT_EVENTS), seen)

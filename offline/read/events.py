@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from core.query import is_user_id
 from offline.errors import InputError
-from offline.read.columns import EARLIEST_US, END_YEAR, FIRST_YEAR, LATEST_US, microseconds_per
 from offline.read.data_report import Finding
 from offline.read.event_weights import weight_of
 from offline.read.findings import (
@@ -29,6 +28,7 @@ from offline.read.findings import (
     type_of_untyped,
 )
 from offline.read.items import unknown_unit
+from offline.read.parse_column import EARLIEST_US, END_YEAR, FIRST_YEAR, LATEST_US, microseconds_per
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

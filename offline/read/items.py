@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from core.catalogue import Catalogue
 from offline.errors import InputError
-from offline.read.columns import ITEM_COLUMNS, microseconds_per
+from offline.read.columns import ITEM_COLUMNS
 from offline.read.data_report import Finding
 from offline.read.engine import ORDER_BITS
+from offline.read.parse_column import microseconds_per
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

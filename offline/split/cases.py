@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from core.bundle import Bundle
     from core.types import Rows, UserState
     from offline.read.event_log import EventLog
     from offline.split.cuts import Cut
@@ -53,7 +52,9 @@ class Cases:
         )
 
 
-def window_cases(log: EventLog, cut: Cut, until: Cut, *, targets: frozenset[int], new_only: bool) -> Cases:
+def window_cases(
+    log: EventLog, cut: Cut, until: Cut, *, targets: frozenset[int], hidden: frozenset[int] = frozenset()
+) -> Cases:
     """The cases at ``cut``; relevant is what came between it and a later cut.
 
     Args:
@@ -65,19 +66,19 @@ def window_cases(log: EventLog, cut: Cut, until: Cut, *, targets: frozenset[int]
 
         targets: codes of the event types that make an item relevant.
 
-        new_only: leave out items that the user had an event of a target type with before.
+        hidden: codes of the event types after which an item is neither relevant nor recommended, see ``user_states``;
+            none = repeats count.
 
     Users without any relevant item make no case.
     """
     ends, stops = cut.ends(log), until.ends(log)
-    is_target = np.isin(log.types, list(targets))
+    is_target, hides = np.isin(log.types, list(targets)), np.isin(log.types, list(hidden))
     users, relevant = [], []
     for user in np.flatnonzero(stops > ends):
         after = slice(ends[user], stops[user])
+        before = slice(log.ptr[user], ends[user])
         rows = np.unique(log.items[after][is_target[after]])
-        if new_only:
-            before = slice(log.ptr[user], ends[user])
-            rows = np.setdiff1d(rows, log.items[before][is_target[before]])
+        rows = np.setdiff1d(rows, log.items[before][hides[before]])
         if len(rows):
             users.append(user)
             relevant.append(rows)
@@ -87,10 +88,25 @@ def window_cases(log: EventLog, cut: Cut, until: Cut, *, targets: frozenset[int]
     return Cases(index, ends[index], request_time_s, tuple(relevant))
 
 
-def user_states(log: EventLog, cases: Cases, bundle: Bundle, types: Sequence[str]) -> list[UserState]:
-    """What the user store would know of each case's user at the moment of the request."""
-    seen = frozenset(bundle.manifest.seen_types)
-    ids = bundle.catalogue.ids
+def user_states(
+    log: EventLog, cases: Cases, ids: Sequence[str], types: Sequence[str], hidden: frozenset[int]
+) -> list[UserState]:
+    """What the user store would know of each case's user at the moment of the request.
+
+    Args:
+        log: every event.
+
+        cases: whose users.
+
+        ids: item ids by row.
+
+        types: event types by code - 1.
+
+        hidden: codes of the event types after which an item counts as seen, so that a list without repeats leaves it
+            out. The same as in ``window_cases``: else lists would spend places on items that cannot be relevant, or
+            items would be relevant that no list may hold.
+    """
     return [
-        log.user_state(int(user), int(end), ids, types, seen) for user, end in zip(cases.users, cases.ends, strict=True)
+        log.user_state(int(user), int(end), ids, types, hidden)
+        for user, end in zip(cases.users, cases.ends, strict=True)
     ]

@@ -41,9 +41,9 @@ class Window:
     cut: Cut
     until: Cut
 
-    def cases(self, log: EventLog, targets: frozenset[int], *, new_only: bool) -> Cases:
+    def cases(self, log: EventLog, targets: frozenset[int], hidden: frozenset[int] = frozenset()) -> Cases:
         """The cases of this window."""
-        return window_cases(log, self.cut, self.until, targets=targets, new_only=new_only)
+        return window_cases(log, self.cut, self.until, targets=targets, hidden=hidden)
 
 
 @dataclass(frozen=True)

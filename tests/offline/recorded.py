@@ -136,5 +136,5 @@ def evaluation_set(
         tuple(np.array(r, np.int32) for r in relevant.values()),
     )
     ids = catalogue().ids
-    states = [log.user_state(int(u), int(ends[u]), ids, ("buy",), frozenset(("buy",))) for u in users]
+    states = [log.user_state(int(u), int(ends[u]), ids, ("buy",), frozenset({1})) for u in users]
     return EvaluationSet(cases, states, allow_repeats)

@@ -10,7 +10,7 @@ from offline.build.fit import Known, World, fit
 from offline.build.recipe import DEFAULT_POOL_SIZE, Recipe
 from offline.read.dataset import read_dataset
 from offline.read.engine import open_engine
-from offline.split.cuts import TimeCut
+from offline.split.cuts import LastEventsCut, TimeCut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,10 +69,10 @@ def test_a_generator_of_another_package_is_built_with_what_is_known_at_the_cut(
 def test_repeats_are_a_case_of_their_own_where_one_relevant_item_in_twenty_was_had_before(
     engine: Engine, tmp_path: Path, *, again: int, viewed_again: int, repeats: bool
 ) -> None:
-    """Only events that count as an answer say so."""
+    """Only events of target types count."""
     bought = [f"u{n % 3},i{n},purchase,2025-01-{n + 1:02d}T00:00:00Z" for n in range(30)]
     bought += [f"u{n % 3},i{n},purchase,2025-02-{n + 1:02d}T00:00:00Z" for n in range(again)]
     viewed = [f"u0,i0,view,2025-03-01T00:00:{n:02d}Z" for n in range(viewed_again)]
     (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id,event_type,timestamp", *bought, *viewed]))
     world = World.read(read_dataset(tmp_path / "events.csv", engine=engine), engine, tmp_path)
-    assert world.repeats is repeats
+    assert world.repeats_before(LastEventsCut(0)) is repeats

@@ -13,7 +13,8 @@ from candidate_gen.merge import merge
 from candidate_gen.popularity import Popularity
 from offline.build.cf_evaluator import CfEvaluator
 from offline.build.fit import Known, World, fit
-from offline.build.parameter_search import LEAST_GAIN, SEQUENCE_STEPS, WALK_STEPS, choose, choose_trend
+from offline.build.parameter_grid import NEWCOMER_HALF_LIVES_DAYS, NEWCOMER_WEIGHTS, SEQUENCE_STEPS, WALK_STEPS
+from offline.build.parameter_search import LEAST_GAIN, choose, choose_trend
 from offline.build.pool_sizes import FLOORS
 from offline.build.recipe import Recipe
 from offline.metrics import hit_matrix, per_user
@@ -118,7 +119,16 @@ def test_newcomers_get_the_list_that_was_best_for_newcomers(shop: tuple[World, P
 
     chosen = choose(world, plan, budget_s=0.0, seed=0).generators["popularity"]
     extra = {name: value for name, value in chosen.items() if name.startswith("newcomer")}
-    assert figure(**extra) >= figure() - 1e-9
+    tried = [
+        {"newcomer_weight": weight, "newcomer_half_life_days": days}
+        for weight in NEWCOMER_WEIGHTS
+        for days in NEWCOMER_HALF_LIVES_DAYS
+    ]
+    figures = [figure(**params) for params in tried]
+    assert min(figures) < max(figures)
+    assert extra in tried
+    assert figure(**extra) == pytest.approx(max(figures))
+    assert figure(**extra) > figure()
 
 
 def test_where_events_are_sets_nothing_of_order_is_tried(shop: tuple[World, Plan]) -> None:

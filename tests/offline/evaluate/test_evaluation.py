@@ -113,7 +113,7 @@ def test_a_restricted_bundle_recommends_what_can_be_had_and_nothing_else(draft: 
 def test_a_deadline_that_is_over_gets_a_list_all_the_same(draft: tuple[Builder, InProcess]) -> None:
     made, served = draft
 
-    _, states, _ = made.test_cases(served.bundle)
+    _, states, _ = made.test_cases()
     served.warm_up()
     answer = served.recommend_within(Request(user_id="someone", limit=5), states[0], 0.0, 0.0)
     assert answer.tier.name == "POPULARITY"

@@ -82,7 +82,7 @@ def test_taste_is_found_on_every_rung_that_knows_the_user(figures: dict[str, Any
 def test_nothing_known_is_recommended(made: tuple[Builder, InProcess, Manifest]) -> None:
     """Items of the training file are hidden from whoever had them."""
     builder, served, _ = made
-    cases, states, _ = builder.test_cases(served.bundle)
+    cases, states, _ = builder.test_cases()
     log = builder.world.log
     for i in range(0, len(cases), 40):
         request = Request(user_id=str(cases.users[i]), limit=20)

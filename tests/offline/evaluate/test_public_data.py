@@ -79,7 +79,7 @@ def test_a_plain_method_has_exactly_the_cases_of_the_bundle(made: Builder, modul
     for rows in had.values():
         for row in set(rows):
             buyers[row] += 1
-    cases = made.plan.test.cases(made.world.log, made.world.targets, new_only=new_only)
+    cases = made.world.cases(made.plan.test, new_only=new_only)
     values = []
     for user, relevant in zip(cases.users.tolist(), cases.relevant, strict=True):
         order = [row for row in np.argsort(-buyers, kind="stable").tolist() if not new_only or row not in had[user]]

@@ -132,7 +132,7 @@ def test_cases_of_a_given_split_are_the_test_files_events(engine: Engine, tmp_pa
     data = read_dataset(known, engine=engine, now_s=NOW, test=test, needs_time=False)
     world = World.read(data, engine, tmp_path)
     plan = plan_of(world.log, SplitKind.GIVEN, 30.0)
-    cases = plan.test.cases(world.log, world.targets, new_only=True)
+    cases = world.cases(plan.test, new_only=True)
     ids = data.catalogue.ids
     found = {
         data.user_ids[user]: {ids[row] for row in rows} for user, rows in zip(cases.users, cases.relevant, strict=True)
@@ -197,7 +197,7 @@ def test_the_windows_of_a_share_never_overlap_and_leave_something_known(
     plan = plan_of(world.log, SplitKind.SHARE, 30.0)
     asked: dict[int, list[int]] = {}
     for window in (*plan.train, plan.valid, plan.test):
-        cases = window.cases(world.log, world.targets, new_only=True)
+        cases = world.cases(window, new_only=True)
         for user, end, relevant in zip(cases.users, cases.ends, cases.relevant, strict=True):
             assert end > world.log.ptr[user]
             asked.setdefault(user, []).extend(relevant.tolist())

@@ -45,7 +45,7 @@ LOG = make_log(
 
 def test_a_window_asks_for_new_items_after_the_cut() -> None:
     """Repeats, views, events beyond the span and users without an answer are no case."""
-    cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), new_only=True)
+    cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), hidden=frozenset({BUY}))
     assert cases.users.tolist() == [0, 1]
     assert [rows.tolist() for rows in cases.relevant] == [[7], [5]]
     assert cases.ends.tolist() == [2, 6]
@@ -53,12 +53,12 @@ def test_a_window_asks_for_new_items_after_the_cut() -> None:
 
 
 def test_repeats_count_where_they_are_allowed() -> None:
-    cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), new_only=False)
+    cases = window_cases(LOG, TimeCut(30), TimeCut(50), targets=frozenset({BUY}))
     assert [rows.tolist() for rows in cases.relevant] == [[3, 7], [5]]
 
 
 def test_leaving_one_out_asks_for_the_last_event_at_its_own_time() -> None:
-    cases = window_cases(LOG, LastEventsCut(1), LastEventsCut(0), targets=frozenset({BUY}), new_only=True)
+    cases = window_cases(LOG, LastEventsCut(1), LastEventsCut(0), targets=frozenset({BUY}), hidden=frozenset({BUY}))
     assert cases.users.tolist() == [0, 1, 2]
     assert [rows.tolist() for rows in cases.relevant] == [[9], [5], [6]]
     assert cases.request_time_s.tolist() == [99.0, 31.0, 11.0]
@@ -75,7 +75,9 @@ events = st.lists(
 def test_nothing_known_is_later_than_the_case(raw: list[tuple[int, int, int, int]], cut_s: int, span_s: int) -> None:
     """Known events end where the cases begin, and every answer lies in the window after."""
     log = make_log(raw, 4)
-    cases = window_cases(log, TimeCut(cut_s), TimeCut(cut_s + span_s), targets=frozenset({BUY}), new_only=True)
+    cases = window_cases(
+        log, TimeCut(cut_s), TimeCut(cut_s + span_s), targets=frozenset({BUY}), hidden=frozenset({BUY})
+    )
     for user, end, relevant in zip(cases.users, cases.ends, cases.relevant, strict=True):
         assert (log.times[log.ptr[user] : end] < cut_s).all()
         later = [(t, i) for u, t, i, kind in raw if u == user and kind == BUY and cut_s <= t < cut_s + span_s]
@@ -98,6 +100,6 @@ def test_the_engine_and_the_log_agree_on_what_is_known(cut: TimeCut | LastEvents
 
 def test_a_state_shows_the_newest_events_first_and_remembers_everything_consumed() -> None:
     ids = [f"i{n}" for n in range(10)]
-    state = LOG.user_state(0, 5, ids, ["buy", "view"], frozenset({"buy"}))
+    state = LOG.user_state(0, 5, ids, ["buy", "view"], frozenset({BUY}))
     assert [e.item_id for e in state.events] == ["i8", "i7", "i3", "i4", "i3"]
     assert len(state.seen) == 3
