@@ -19,7 +19,7 @@ _TIMEOUT_MS = 2_000.0
 
 
 def run(workspace: Workspace) -> dict[str, Any]:
-    """Measure POPULARITY by unknown users, CF by similar items, DEEP by known users; one caller, 20 items.
+    """Measure POPULARITY by unknown users, CF by similar items, DEEP by known users; one caller, 20 items. No call is exercised.
 
     Raises:
         RuntimeError: more than one answer in a hundred is of another rung.
@@ -30,9 +30,11 @@ def run(workspace: Workspace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with data.store() as store_url, Server(data.bundle, store_url) as server, Client(server.address) as client:
         asks: dict[Tier, Callable[[int], Answer]] = {
-            Tier.POPULARITY: lambda turn: client.recommend(f"nobody-{turn}", timeout_ms=_TIMEOUT_MS),
-            Tier.CF: lambda turn: client.similar_items(items[turn % len(items)], timeout_ms=_TIMEOUT_MS),
-            Tier.DEEP: lambda turn: client.recommend(users[turn % len(users)], timeout_ms=_TIMEOUT_MS),
+            Tier.POPULARITY: lambda turn: client.recommend(f"nobody-{turn}", timeout_ms=_TIMEOUT_MS, exercise=False),
+            Tier.CF: lambda turn: client.similar_items(
+                items[turn % len(items)], timeout_ms=_TIMEOUT_MS, exercise=False
+            ),
+            Tier.DEEP: lambda turn: client.recommend(users[turn % len(users)], timeout_ms=_TIMEOUT_MS, exercise=False),
         }
         for tier, ask in asks.items():
             for turn in range(count // 4):

@@ -50,15 +50,6 @@ class Machine:
             f"{MOST_LATE_SHARE:.1%}) and {longest_ms:.0f} ms at once (at most {MOST_LATE_MS:.0f})"
         )
 
-    def require_time(self) -> None:
-        """Refuse to compare with what was measured on a busy machine.
-
-        Raises:
-            MachineTooBusyError: the machine was busy since ``start``.
-        """
-        if busy := self.busy():
-            raise MachineTooBusyError(f"{busy}: what is usual cannot be told from this run")
-
     @contextmanager
     def judging(self) -> Iterator[None]:
         """Say of an assertion that fails inside whether the machine had time.

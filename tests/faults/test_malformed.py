@@ -94,7 +94,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
             "300 characters": MARKER * 43,
             "NUL": f"{MARKER}\0",
             "line break": f"{MARKER}\n",
-            "right-to-left": f"\u202e{MARKER}",
+            "a C1 control": f"\x85{MARKER}",
         }.items()
     },
     "item of 1 MB less": ("SimilarItems", request("SimilarItems", item_id=MARKER * 30_000), "item_id"),

@@ -32,7 +32,7 @@ MUTATIONS = (
         "server/rungs/pipeline.py",
         "deadline = record.deadline.sooner(max(self._reserve_s, share_s) + record.slack_s)",
         "deadline = record.deadline",
-        (f"{_RUNGS}/test_deep_rung.py::test_a_model_that_overruns_is_stopped_and_cf_answers_in_time",),
+        (f"{_RUNGS}/test_reserve.py::test_a_model_that_overruns_is_given_up_while_the_reserve_is_still_there",),
     ),
     Mutation(
         "a breaker never opens",
@@ -53,14 +53,14 @@ MUTATIONS = (
         "server/rungs/stop_flag.py",
         "        if act is not None:\n            act()",
         "        del act",
-        (f"{_RUNGS}/test_ladder.py::test_a_stopped_model_frees_its_thread",),
+        (f"{_RUNGS}/test_deep_rung.py::test_a_model_that_overruns_is_stopped_and_cf_answers_in_time",),
     ),
     Mutation(
         "filters, exclusions and seen items do not hold for proposed candidates",
         "candidate_gen/merge.py",
         "rows = proposed[query.allows(proposed)] if query.restrict is None else",
         "rows = proposed if query.restrict is None else",
-        (f"{_RUNGS}/test_pipeline.py::test_every_answer_is_unique_allowed_finite_and_as_long_as_can_be",),
+        (f"{_RUNGS}/test_pipeline.py::test_similar_items_keep_to_filters_and_exclusions",),
     ),
     Mutation(
         "items that the user has seen come back",
@@ -74,7 +74,7 @@ MUTATIONS = (
         "core/query.py",
         "exclude = dict.fromkeys(row_of[i] for i in request.exclude if i in row_of) | disliked",
         "exclude = disliked",
-        (f"{_RUNGS}/test_pipeline.py::test_every_answer_is_unique_allowed_finite_and_as_long_as_can_be",),
+        (f"{_RUNGS}/test_pipeline.py::test_what_the_caller_excludes_is_on_no_list",),
     ),
     Mutation(
         "another user's stored event is accepted",

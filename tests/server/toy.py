@@ -114,7 +114,8 @@ def hang_until_stopped(stop: StopSignal | None) -> None:
     ended = threading.Event()
     if stop is not None:
         stop.on_stop(ended.set)
-    ended.wait(30)
+    if not ended.wait(30):
+        raise TimeoutError("nobody stopped the model")
     raise Stopped
 
 
