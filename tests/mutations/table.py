@@ -29,9 +29,9 @@ _RUNGS, _EDGE = "tests/server/rungs", "tests/server/edge"
 MUTATIONS = (
     Mutation(
         "nothing of the deadline is kept back for the rungs below",
-        "server/rungs/pipeline.py",
-        "deadline = record.deadline.sooner(max(self._reserve_s, share_s) + record.slack_s)",
-        "deadline = record.deadline",
+        "server/rungs/budget.py",
+        "return deadline.sooner(self.reserve_s(deadline.left_s()) + slack_s)",
+        "return deadline",
         (f"{_RUNGS}/test_reserve.py::test_a_model_that_overruns_is_given_up_while_the_reserve_is_still_there",),
     ),
     Mutation(
@@ -100,8 +100,8 @@ MUTATIONS = (
     Mutation(
         "scores that are not finite reach the answer",
         "server/rungs/deep_rung.py",
-        "scores.shape == part.rows.shape and np.isfinite(scores).all()",
-        "scores.shape == part.rows.shape",
+        "if scores.shape != pool.rows.shape or not np.isfinite(scores).all():",
+        "if scores.shape != pool.rows.shape:",
         (f"{_RUNGS}/test_deep_rung.py::test_each_fault_of_the_model_has_its_reason_and_is_a_failure",),
     ),
     Mutation(
@@ -120,16 +120,16 @@ MUTATIONS = (
     ),
     Mutation(
         "calls of users are shed",
-        "server/overload/admission.py",
-        "Criticality.USER: (math.inf, math.inf)",
-        "Criticality.USER: (0.15, 0.35)",
+        "server/overload/shedding.py",
+        "Criticality.USER: math.inf",
+        "Criticality.USER: 0.1",
         (f"{_EDGE}/test_call_guard.py::test_under_pressure_users_are_answered",),
     ),
     Mutation(
         "a call that is cancelled keeps its permit",
         "server/overload/admission.py",
-        "        self._count(permit, -1)\n        if reached is None:\n            return\n",
-        "        if reached is None:\n            return\n        self._count(permit, -1)\n",
+        "        permit.given_back = True\n        self._count(permit, -1)\n",
+        "        permit.given_back = True\n        if reached is None:\n            return\n        self._count(permit, -1)\n",
         (f"{_EDGE}/test_call_guard.py::test_a_caller_that_goes_away_gives_its_permit_back_and_is_recorded_as_such",),
     ),
     Mutation(
