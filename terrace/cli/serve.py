@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -70,13 +71,15 @@ def serve(
     Ctrl-C again to skip them), then calls in flight are finished.
     """
     # Until the server has handlers of its own; the first process of a container would ignore the signal otherwise.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Nothing is open yet, and an exception while a native module is imported would become an ImportError.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from server.app import leave, run
     from server.settings import Settings
     from server.store.embedded import EmbeddedStore, StoreError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     folders = finished_bundles(bundles) if bundle is None else [bundle]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ExitStack() as stack:
         if redis is None:
             try:
