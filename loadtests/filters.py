@@ -44,7 +44,7 @@ ATTRIBUTES = 20
 _VALUES = tuple(f"value-{i}" for i in range(100))
 _CALLERS = 2
 _RATE = 20.0
-_TURNS = 9
+_TURNS = 5
 
 
 def run(workspace: Workspace) -> dict[str, Any]:
@@ -129,18 +129,23 @@ async def _beside(address: str, user_ids: list[str], filters: Filters, callers: 
     users.tally = type(users.tally)()
     end_s = time.monotonic() + seconds
     wanted = Wanted(categories=filters.categories, min_price=filters.min_price, attributes=dict(filters.attributes))
-    answered = 0
+    answered = incomplete = 0
 
     async def insist(client: AsyncClient, who: str) -> None:
-        nonlocal answered
+        nonlocal answered, incomplete
         while time.monotonic() < end_s:
             try:
-                await client.recommend(who, filters=wanted, timeout_ms=200)
+                answer = await client.recommend(who, filters=wanted, timeout_ms=200)
                 answered += 1
+                incomplete += "filters" in answer.dropped_sources
             except grpc.RpcError:
                 continue
 
     async with AsyncClient(address) as client:
         await asyncio.gather(users.open(_RATE, seconds), *(insist(client, user_ids[i]) for i in range(callers)))
     await users.close()
-    return {**users.tally.figures(seconds), "filtered_answers_per_s": answered / seconds}
+    filtered = {
+        "filtered_answers_per_s": answered / seconds,
+        "filtered_incomplete_share": incomplete / max(answered, 1),
+    }
+    return {**users.tally.figures(seconds), **filtered}
