@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from candidate_gen.merge import extend
+from candidate_gen.merge import by_prior, extend
 from core.types import Reason, Stopped
 from server.overload.breaker import Outcome
 from server.rungs.cost_model import CostModel
@@ -97,7 +97,7 @@ class DeepRung:
         Args:
             query: what is asked; its history is not empty.
             quick: what the quick generators found.
-            pool: of ``quick`` alone.
+            pool: of ``quick`` alone, in any order.
             record: learns what was dropped and what each stage took.
             deadline: when the rung must be given up; sooner than the request's.
         """
@@ -232,7 +232,8 @@ class _Climb:
         self._scoring_s = deadline.now_s()
         if self._scoring_s >= deadline.end_s:
             raise AbandonedError
-        pool = extend(self._pool, self._found, query, rung.bundle.prior, before=self._quick, left_out=self._left_out)
+        whole = extend(self._pool, self._found, query, self._quick, self._left_out)
+        pool = by_prior(whole, query, rung.bundle.prior)
         if not len(pool):
             return DeepResult(reason=Reason.NO_CANDIDATES)
         longest_s = budget.run_s(deadline)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candidate_gen.merge import merge
+from candidate_gen.merge import by_prior, collect
 from core.query import Request, build_query
 from core.types import NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
 from ranking.select import by_popularity, explain, select
@@ -119,18 +119,19 @@ class Pipeline:
     async def _climb(self, query: Query, record: RequestRecord, prior: Scorer) -> Recommendation:
         """Climb from rung to rung, each one in hand before the next is tried.
 
-        Popularity needs nothing but the bundle: it is there whatever happens. The pool of the CF rung, in the order of the
-        prior, is made before the deep rung starts, which extends it. So however that ends, the answer below has only to
-        be selected, and that is what the reserve is for.
+        Popularity needs nothing but the bundle: it is there whatever happens. The pool of the CF rung is collected before
+        the deep rung starts, which extends it. Should that fail, what is left to do is to order the pool and to select,
+        and that is what the reserve is for.
         """
         await self.floor.prepare(query, self._popular_rows(query, record), record, self._budget.least_for_cf_s)
         quick = self._propose(query, record)
-        pool = self._merge(query, quick, record, prior)
+        pool = self._collect(query, quick, record)
         deep = await self._climb_deep(query, quick, pool, record)
         if deep.pool is not None and deep.scores is not None:
             return self._finish(Tier.DEEP, query, deep.pool, deep.scores, record)
-        if pool is not None and self._suits_cf(pool, quick, record):
-            return self._finish(Tier.CF, query, pool, pool.prior, record)
+        ordered = self._order(query, pool, record, prior)
+        if ordered is not None:
+            return self._finish(Tier.CF, query, ordered, ordered.prior, record)
         return self._finish(Tier.POPULARITY, query, None, NO_SCORES, record)
 
     async def _read_user(self, user_id: str, record: RequestRecord) -> UserState:
@@ -194,16 +195,18 @@ class Pipeline:
         proposing = len(query.history) and record.cap >= Tier.CF
         return max(query.limit, self.bundle.limits.get(self.floor.name, 0) if proposing else 0)
 
-    def _merge(self, query: Query, quick: list[Candidates] | None, record: RequestRecord, prior: Scorer) -> Pool | None:
-        """The pool of the CF rung, in the order of the prior; None, and the reason in the record, where there is none."""
+    def _collect(self, query: Query, quick: list[Candidates] | None, record: RequestRecord) -> Pool | None:
+        """The pool of the CF rung, not yet in order; None, and the reason in the record, where there is none."""
         if quick is None:
             return None
         try:
-            pool = merge(quick, query, self._sources, prior, partial(self._leave_out, quick, record))
+            pool = collect(quick, query, self._sources, partial(self._leave_out, quick, record))
         except Exception:  # noqa: BLE001 - whatever it is, popularity answers
             self._limited_log.exception("the CF rung failed")
             record.reasons[Tier.CF] = Reason.FAILED
             return None
+        if not quick and self._quick:
+            record.reasons[Tier.CF] = Reason.FAILED
         record.ended("merge")
         return pool
 
@@ -226,15 +229,21 @@ class Pipeline:
             record.reasons[Tier.DEEP] = result.reason
         return result
 
-    def _suits_cf(self, pool: Pool, quick: list[Candidates] | None, record: RequestRecord) -> bool:
-        """Whether the pool in hand is an answer of the CF rung; the reason in the record where it is not."""
-        if not quick and self._quick:
+    def _order(self, query: Query, pool: Pool | None, record: RequestRecord, prior: Scorer) -> Pool | None:
+        """The pool in the order of the prior; None, and the reason in the record, where it is no answer of the CF rung."""
+        if pool is None or Tier.CF in record.reasons:
+            return None
+        try:
+            ordered = by_prior(pool, query, prior)
+        except Exception:  # noqa: BLE001 - whatever it is, popularity answers
+            self._limited_log.exception("the CF rung failed")
             record.reasons[Tier.CF] = Reason.FAILED
-        elif not np.isfinite(pool.prior).all():
+            return None
+        if not np.isfinite(ordered.prior).all():
             record.reasons[Tier.CF] = Reason.INVALID_SCORES
-        elif np.isnan(pool.source_scores[:, self._personal]).all():
+        elif np.isnan(ordered.source_scores[:, self._personal]).all():
             record.reasons[Tier.CF] = Reason.NO_CANDIDATES
-        return Tier.CF not in record.reasons
+        return None if Tier.CF in record.reasons else ordered
 
     def _finish(
         self, tier: Tier, query: Query, pool: Pool | None, scores: Scores, record: RequestRecord

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from server.rungs.deadline import Deadline
 
 
+_ABOVE = {tier: tuple(rung for rung in Tier if rung > tier) for tier in Tier}
+
+
 class RequestRecord:
     """The record of one request while it climbs: budget, reasons, times.
 
@@ -65,5 +68,6 @@ class RequestRecord:
 
     def skipped(self, tier: Tier) -> dict[Tier, Reason]:
         """One reason for each rung above ``tier``."""
-        above = [rung for rung in Tier if rung > tier]
-        return {rung: Reason.NOT_ASKED if rung > self.ceiling else self.reasons.get(rung, self.why) for rung in above}
+        return {
+            rung: Reason.NOT_ASKED if rung > self.ceiling else self.reasons.get(rung, self.why) for rung in _ABOVE[tier]
+        }

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candidate_gen.merge import extend, is_sound, merge
+from candidate_gen.merge import by_prior, collect, extend, is_sound, merge
 from core.catalogue import Filters
 from core.types import Candidates, Pool, Query, Scores
 from tests.contracts.generator_world import make_catalogue, make_query
@@ -167,20 +167,29 @@ def test_a_pool_that_is_extended_is_the_pool_of_all_at_once(
     more = [found for found in asked if found.source in late]
     scored = BySources(prior)
 
-    pool = extend(merge(before, query, SOURCES, scored), more, query, scored, before=before)
+    held = collect(before, query, SOURCES)
+    pool = by_prior(extend(held, more, query, before), query, scored)
 
     whole = merge(asked, query, SOURCES, scored)
     for name in ("rows", "source_scores", "prior"):
         np.testing.assert_array_equal(getattr(pool, name), getattr(whole, name))
 
 
-def test_rows_that_the_prior_cannot_score_are_not_added_twice() -> None:
-    query, prior = make_query(CATALOGUE), ByTable([np.nan] * 30)
-    before = [candidates("near", {2: 1.0, 6: 1.0})]
-    pool = extend(
-        merge(before, query, SOURCES, prior), [candidates("again", {6: 1.0, 9: 2.0})], query, prior, before=before
+def test_extending_a_pool_leaves_it_as_it_was() -> None:
+    query, before = make_query(CATALOGUE), [candidates("near", {2: 1.0, 6: 1.0})]
+    pool = collect(before, query, SOURCES)
+    extend(pool, [candidates("again", {6: 1.0, 9: 2.0})], query, before)
+    assert pool.rows.tolist() == [2, 6]
+    assert np.isnan(pool.source_scores[:, 2]).all()
+
+
+def test_rows_alike_for_the_prior_are_in_the_order_of_rows() -> None:
+    query, prior = make_query(CATALOGUE), ByTable([np.nan] * 10 + [0.0, -0.0] * 10)
+    before = [candidates("near", dict.fromkeys((21, 3, 12), 1.0))]
+    pool = by_prior(
+        extend(collect(before, query, SOURCES), [candidates("again", {8: 1.0, 13: 1.0})], query, before), query, prior
     )
-    assert sorted(pool.rows.tolist()) == [2, 6, 9]
+    assert pool.rows.tolist() == [12, 13, 21, 3, 8]
 
 
 def arrays(rows: Any, scores: Any, kind: Any = np.int32) -> tuple[Any, Any]:
@@ -271,12 +280,12 @@ def test_an_error_that_no_source_is_to_blame_for_is_raised() -> None:
 def test_a_source_that_breaks_its_promise_is_left_out_of_an_extended_pool_too(
     fault: tuple[Any, Any], *, known: bool
 ) -> None:
-    query, prior = make_query(CATALOGUE), ByTable([0.0] * 30)
+    query = make_query(CATALOGUE)
     before = [candidates("near", {3: 1.0, 5: 2.0})]
     broken = replace(candidates("again", {8: 9.0}), known=fault) if known else Candidates("again", *fault)
     left_out: list[str] = []
-    pool = merge(before, query, SOURCES, prior)
-    again = extend(pool, [broken], query, prior, before=before, left_out=left_out.append)
+    pool = collect(before, query, SOURCES)
+    again = extend(pool, [broken], query, before, left_out.append)
     assert left_out == ["again"]
     np.testing.assert_array_equal(again.rows, pool.rows)
     np.testing.assert_array_equal(again.source_scores, pool.source_scores)
