@@ -1,4 +1,4 @@
-"""How users lie in the user store: sealed, so that a value which is not this user's is never taken for one.
+"""How users lie in the user store: each value is checked by itself, and one that is not this user's is never used.
 
 An event is one value, little-endian: version of the format (uint8), hash of the user (uint32), timestamp in
 milliseconds (int64), value (float32), length of the type in bytes (uint8), the type and the item id in UTF-8,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Flaw: TypeAlias = Literal["foreign", "version", "corrupt"]
 VERSION = 1
-"""Of the form of events. Values of another version are refused: loading users again replaces them."""
+"""Of the form of events. Values of another version are left out: loading users again replaces them."""
 MAX_TYPE_BYTES = 255
 SEEN_BYTES = 8
 """Length of one seen item."""
@@ -81,21 +81,24 @@ def encode_event(event: UserEvent, user: int) -> bytes:
     return body + _CHECK.pack(zlib.crc32(body, _start(VERSION, user)))
 
 
-def decode_events(values: Sequence[bytes], user: int) -> tuple[UserEvent, ...]:
+def decode_events(values: Sequence[bytes], user: int) -> tuple[tuple[UserEvent, ...], Sequence[Flaw]]:
     """Events of the user with this ``user_hash`` from their stored form.
 
-    Raises:
-        UnreadableError: a value is no event, or not one of this user.
+    Returns:
+        The readable events in the order of ``values``, and why each of the other values is not readable.
     """
-    head, kind, check, crc32 = _WANTED.unpack_from, _HEAD.size, _CHECK.size, zlib.crc32
-    start, fields = _start(VERSION, user), []
+    try:
+        return _decode_events(values, user), ()
+    except UnreadableError:  # rare, so that only now each value is decoded by itself
+        pass
+    events: list[UserEvent] = []
+    flaws: list[Flaw] = []
     for value in values:
-        if crc32(value, start) != _WHOLE:
-            raise _unreadable(value)
-        time_ms, amount, length = head(value)
-        end = kind + length
-        fields.append((value[end:-check].decode(), value[kind:end].decode(), time_ms / 1000, amount))
-    return tuple(map(UserEvent._make, fields))
+        try:
+            events += _decode_events((value,), user)
+        except UnreadableError as error:
+            flaws.append(error.flaw)
+    return tuple(events), flaws
 
 
 def encode_seen(items: NDArray[np.uint32], user: int) -> bytes:
@@ -106,22 +109,44 @@ def encode_seen(items: NDArray[np.uint32], user: int) -> bytes:
     return entries.tobytes()
 
 
-def decode_seen(stored: bytes, user: int) -> NDArray[np.uint32]:
-    """Hashes of the items that the user with this ``user_hash`` has seen, in the order in which they were stored.
+def decode_seen(stored: bytes, user: int) -> tuple[NDArray[np.uint32], Sequence[Flaw]]:
+    """Hashes of the items that the user with this ``user_hash`` has seen.
+
+    Returns:
+        [n] hashes of the readable entries, in the order in which they were stored; and the flaws of the others: one
+        for all entries that are not readable, one for a cut entry at the end.
+    """
+    cut = len(stored) % SEEN_BYTES
+    flaws: list[Flaw] = ["corrupt"] if cut else []
+    numbers = np.frombuffer(stored[:-cut] if cut else stored, "<u4")
+    items = numbers[::2]
+    owners = items * _SPREAD ^ numbers[1::2]
+    raw = owners.tobytes()
+    # bytes are compared, not numbers: each ufunc on its way from one read to the next costs microseconds
+    if raw == _CHECK.pack(user) * len(items):
+        return items, flaws
+    one_owner = raw == raw[: _CHECK.size] * len(items)
+    return items[owners == user], ["foreign" if one_owner else "corrupt", *flaws]
+
+
+def _decode_events(values: Sequence[bytes], user: int) -> tuple[UserEvent, ...]:
+    """Events from their stored form.
 
     Raises:
-        UnreadableError: an entry is cut, damaged or not one of this user.
+        UnreadableError: at least one of the values is no event of this user.
     """
-    if len(stored) % SEEN_BYTES:
-        raise UnreadableError("corrupt", "a seen item is cut")
-    numbers = np.frombuffer(stored, "<u4")
-    items = numbers[::2]
-    owners = (items * _SPREAD ^ numbers[1::2]).tobytes()
-    # bytes are compared, not numbers: each ufunc on its way from one read to the next costs microseconds
-    if owners != _CHECK.pack(user) * len(items):
-        one = owners == owners[: _CHECK.size] * len(items)
-        raise UnreadableError("foreign" if one else "corrupt", "seen items are not this user's, or damaged")
-    return items
+    head, kind, check, crc32 = _WANTED.unpack_from, _HEAD.size, _CHECK.size, zlib.crc32
+    start, fields = _start(VERSION, user), []
+    for value in values:
+        if crc32(value, start) != _WHOLE:
+            raise _unreadable(value)
+        try:
+            time_ms, amount, length = head(value)
+            end = kind + length
+            fields.append((value[end:-check].decode(), value[kind:end].decode(), time_ms / 1000, amount))
+        except (struct.error, UnicodeDecodeError):
+            raise UnreadableError("corrupt", "a stored event has a right checksum and a wrong form") from None
+    return tuple(map(UserEvent._make, fields))
 
 
 def _start(version: int, user: int) -> int:

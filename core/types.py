@@ -100,7 +100,8 @@ class UserState:
 
         seen: ``core.events.item_hash`` of every item the user ever had, unordered, may repeat.
 
-        missing: why the store had nothing to say, when it failed; None when it answered.
+        missing: why this is nothing, or not all that is stored: the store failed, or values of the user are not
+            readable; None when it is whole.
     """
 
     events: tuple[UserEvent, ...] = ()
@@ -238,7 +239,9 @@ class Recommendation:
 
         skipped: one reason for each rung above ``tier``.
 
-        dropped: generators, "user_store" and "filters" that were late or failed, and why.
+        dropped: what the answer was made without, and why: generators and "user_store" that were late, failed or were
+            not asked; "user_store" also when a part of what it holds of the user was not readable; "filters" when the
+            time was too short to look at every item that they allow.
 
         scored_rows: rows of the pool that the answering rung's scorer scored.
 

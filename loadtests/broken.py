@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -46,13 +45,8 @@ class BreakableStore(EmbeddedStore):
 
     def come_back(self) -> None:
         """Start again after ``die`` and wait until it answers."""
-        self._process = subprocess.Popen(  # noqa: S603 - the same command as before
-            self._process.args,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._let_go()
+        self._process = self._started()
         self._wait()
 
 

@@ -128,7 +128,7 @@ class Server(Child):
         where = (
             "--bundle",
             str(bundle),
-            "--redis",
+            "--store-url",
             store_url,
             "--port",
             "0",

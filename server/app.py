@@ -233,7 +233,11 @@ def _open_store(settings: Settings, bundle: Bundle) -> UserStore:
         return MemoryUserStore(seen_types)
     try:
         return RedisUserStore(
-            settings.store_url, settings.namespace, seen_types, max_connections=settings.store_connections
+            settings.store_url,
+            settings.namespace,
+            seen_types,
+            max_connections=settings.store_connections,
+            slow_s=settings.store_timeout_ms / 1000,
         )
     except ValueError as error:  # names what is wrong, not the URL: it may hold a password
         raise ServeError(f"the user store: {error}") from None

@@ -100,7 +100,7 @@ def add_gauges(
     gauge(
         "terrace.store.misses",
         "{read}",
-        "Reads of the user store that found nothing because something was wrong, by what.",
+        "Reads of the user store that gave nothing, or not all that is stored, by why.",
         lambda: [(n, {"kind": kind}) for kind, n in store.misses.items()],
         "counter",
     )

@@ -49,7 +49,8 @@ class Settings:
 
         store_share: part of the budget that the user store may take.
 
-        store_timeout_ms: longest wait for the user store, whatever its share would be.
+        store_timeout_ms: longest wait for the user store, whatever its share would be; a store whose reply takes longer
+            has failed, however long or short its caller waited.
 
         store_connections: open connections to the user store at most.
 

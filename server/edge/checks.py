@@ -24,7 +24,7 @@ DEFAULT_LIMIT = 20
 DEFAULT_SURFACE = "default"
 MAX_LIMIT = 200
 MAX_EXCLUDED = 1_000
-MAX_EVENTS = 100
+MAX_RECENT_EVENTS = 100
 MAX_CONTEXT = 20
 MAX_CONTEXT_CHARACTERS = 64
 MAX_RANKED = 500
@@ -131,8 +131,8 @@ def _excluded(item_ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def _events(events: Sequence[pb.Event], now_s: Callable[[], float]) -> tuple[UserEvent, ...]:
-    if len(events) > MAX_EVENTS:
-        raise InvalidRequestError(f"recent_events: at most {MAX_EVENTS}")
+    if len(events) > MAX_RECENT_EVENTS:
+        raise InvalidRequestError(f"recent_events: at most {MAX_RECENT_EVENTS}")
     now = now_s()
     checked = []
     for event in events:

@@ -1,7 +1,7 @@
 """A circuit breaker: leaves a dependency alone for a while when it failed or was slow too often of late.
 
 The arithmetic only: it neither calls the dependency nor waits. The caller asks for a permit, makes
-the call and says how it ended. One breaker per dependency and operation. It may be used from the
+the call and reports how it ended. One breaker per dependency and operation; when each opens: ``breaker_rules``. It may be used from the
 event loop and from threads at once: its lock is held for a few assignments, and nothing foreign
 (clock, random numbers, logs) is called under it.
 """
@@ -60,7 +60,7 @@ class Rule:
         jitter: the time open is multiplied by 1 - jitter to 1 + jitter, so that processes do not probe in step.
         probes: successes in a row that close it.
         calm_s: closed for this long, it starts over with ``open_s``, seconds.
-        longest_probe_s: a probe whose end is not told for this long is replaced, seconds.
+        longest_probe_s: a probe whose end is not reported for this long is replaced, seconds.
     """
 
     window_s: float = 10.0
@@ -163,7 +163,7 @@ class Breaker:
         return self._closed_epoch or self._probe()
 
     def ended(self, permit: int, outcome: Outcome, seconds: float = 0.0) -> None:
-        """Tell how a call ended; once for each permit.
+        """Report how a call ended; once for each permit.
 
         Args:
             permit: what ``permit`` returned.

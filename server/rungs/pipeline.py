@@ -17,7 +17,8 @@ from candidate_gen.merge import by_prior, collect
 from core.query import Request, build_query
 from core.types import NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
 from ranking.select import by_popularity, explain, select
-from server.overload.breaker import Breaker, Outcome, Rule
+from server.overload.breaker import Breaker, Outcome
+from server.overload.breaker_rules import INLINE_GENERATOR_RULE, THREADED_RULE, USER_STORE_RULE
 from server.rungs.budget import Budget
 from server.rungs.deep_rung import SCORER, TOWER, DeepResult, DeepRung
 from server.rungs.floor import Floor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from core.bundle import Bundle
     from core.types import Candidates, Pool, Query, Scorer, Scores
+    from server.overload.breaker import Rule
     from server.rungs.request_record import RequestRecord
     from server.rungs.work_pool import WorkPool
     from server.settings import Settings
@@ -36,10 +38,8 @@ if TYPE_CHECKING:
 USER_STORE = "user_store"
 """Name of the store among the breakers, and among what an answer was made without."""
 NOBODY = UserState()
-_STORE_RULE = Rule(longest_open_s=3.5)
-_QUICK_RULE = Rule(slow_s=0.02, longest_open_s=28.0)
-_SLOW_RULE = Rule(longest_open_s=28.0)  # with its jitter and the probes: back at most 35 s after it is whole
-_FAIR_S, _LATE_LOOP_S = 0.005, 0.002
+_NOT_READ = frozenset({Reason.OVERLOADED, Reason.NO_TIME})
+"""Calls that are lowered to ``POPULARITY`` for one of these have no time for the store."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,8 +75,8 @@ class Pipeline:
         self.bundle = bundle
         self._budget = Budget.of(settings)
         self.floor = Floor(bundle)
-        rules = {USER_STORE: _STORE_RULE, SCORER: _SLOW_RULE, TOWER: _SLOW_RULE}
-        rules |= {g.name: _QUICK_RULE if g.inline else _SLOW_RULE for g in bundle.generators}
+        rules = {USER_STORE: USER_STORE_RULE, SCORER: THREADED_RULE, TOWER: THREADED_RULE}
+        rules |= {g.name: INLINE_GENERATOR_RULE if g.inline else THREADED_RULE for g in bundle.generators}
         self.breakers: Mapping[str, Breaker] = {name: breaker(name, rule) for name, rule in rules.items()}
         self.deep = None
         if bundle.scorer is not None:
@@ -135,26 +135,20 @@ class Pipeline:
         return self._finish(Tier.POPULARITY, query, None, NO_SCORES, record)
 
     async def _read_user(self, user_id: str, record: RequestRecord) -> UserState:
-        """What the store knows; not asked by a call that stays on the floor, nor while its breaker is open."""
-        if record.cap < Tier.CF:
-            return NOBODY
-        permit = self._store_breaker.permit()
-        if not permit:
-            user = UserState(missing=Reason.BREAKER_OPEN)
+        """What the store knows; it is not asked for a call that has no time, nor while its breaker is open.
+
+        A call that stays on ``POPULARITY`` for any other reason is no different: what its user dismissed or has
+        bought must not come back.
+        """
+        limit_s = min(record.deadline.share(self._settings.store_share), self._settings.store_timeout_ms / 1000)
+        if record.cap < Tier.CF and record.why in _NOT_READ:
+            user = UserState(missing=record.why)
+        elif limit_s <= 0:
+            user = UserState(missing=Reason.NO_TIME)
+        elif permit := self._store_breaker.permit():
+            user = await self._store.read(user_id, limit_s, partial(self._store_breaker.ended, permit))
         else:
-            outcome, deadline, settings = Outcome.NEUTRAL, record.deadline, self._settings
-            try:
-                begun_s = deadline.now_s()
-                limit_s = min(deadline.share(settings.store_share), settings.store_timeout_ms / 1000)
-                user = await self._store.read(user_id, limit_s)
-                # No time to answer, or an event loop that was late itself, is no failure of the store.
-                fair = limit_s >= _FAIR_S and deadline.now_s() - begun_s <= limit_s + _LATE_LOOP_S
-                if user.missing is None:
-                    outcome = Outcome.SUCCESS
-                elif fair or user.missing is not Reason.STORE_LATE:
-                    outcome = Outcome.FAILURE
-            finally:  # a caller who went away says nothing of the store
-                self._store_breaker.ended(permit, outcome)
+            user = UserState(missing=Reason.BREAKER_OPEN)
         if user.missing is not None:
             record.dropped[USER_STORE] = user.missing
         record.ended("store")

@@ -1,20 +1,22 @@
-"""Bounded connections to the servers of a user store, and one exchange over one of them.
+"""A bounded pool of connections to the servers of a user store, and one round trip over one of them.
 
-A read talks to a connection of redis-py directly: one pipeline object costs six times as much.
+Not redis-py's pool, for three promises that it does not keep (8.1): a read that is given up costs it the connection, since
+it closes what has replies under way; a caller who goes away while a connection opens loses that too; and in a Cluster its
+bound is one for each node. Its connections and its parser are used. What is relied upon beside their documented interface
+is listed, and tested, in tests/contracts/test_redis_py.py. One pipeline object costs six times as much as a round trip here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 import redis
 
 from core.events import UnreadableError
+from server.overload.breaker import Outcome
+from server.store.reply_monitor import FairTimeout, ReplyMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -25,19 +27,16 @@ if TYPE_CHECKING:
     from server.store.url import Address, StoreUrl
 
 Miss: TypeAlias = Literal["late", "busy", "refused", "failed", "moved", "foreign", "version", "corrupt"]
-"""Why there is no answer; see ``MissError``."""
+"""Why there is no answer, or not a whole one; see ``MissError``."""
 MISSES: tuple[Miss, ...] = get_args(Miss)
 DRAIN_S = 0.25
 """How long the replies that nobody waits for any more are read off, so that the connection can be kept: a caller who
 goes away must not cost a new one."""
-_TICK_S = 0.001
-"""What timers of uvloop are good to."""
-_PASSES = 3
 _Answer = TypeVar("_Answer")
 
 
 class MissError(Exception):
-    """An exchange that gave nothing.
+    """A round trip that gave nothing.
 
     Attributes:
         kind: ``late``: no answer in time. ``busy``: every connection is in use. ``refused``: no connection could be
@@ -51,14 +50,16 @@ class MissError(Exception):
         self.kind: Miss = kind
 
 
-class Links:
+class ConnectionPool:
     """At most so many connections, to all servers together, counting those that are being opened.
 
     Nobody waits for a connection that another has: none free is a miss at once. A connection that may be out of step
     is closed, never kept.
     """
 
-    def __init__(self, url: StoreUrl, topology: Topology, max_connections: int, connect_timeout_s: float) -> None:
+    def __init__(
+        self, url: StoreUrl, topology: Topology, max_connections: int, connect_timeout_s: float, slow_s: float
+    ) -> None:
         """Prepare; connects on first use.
 
         Args:
@@ -66,11 +67,13 @@ class Links:
             topology: knows where to.
             max_connections: open connections at most.
             connect_timeout_s: longest wait for a connection to open. It may outlast the read that wanted it.
+            slow_s: a server whose replies take longer has failed, however long the caller waits.
         """
         self._url = url
         self._topology = topology
         self._max_connections = max_connections
         self._connect_timeout_s = connect_timeout_s
+        self._slow_s = slow_s
         self._open = 0
         self._idle: dict[Address, list[AbstractConnection]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -80,42 +83,49 @@ class Links:
         """Connections that are not free: read from, being opened, or with replies under way that nobody waits for."""
         return self._open - sum(map(len, self._idle.values()))
 
-    async def exchange(
-        self, user_id: str, commands: bytes, replies: int, read: Callable[[list[Any]], _Answer], timeout_s: float
+    async def round_trip(
+        self,
+        key: bytes,
+        commands: bytes,
+        replies: int,
+        decode: Callable[[list[Any]], _Answer],
+        *,
+        timeout_s: float,
+        report: Callable[[Outcome], object],
     ) -> _Answer:
-        """Send commands to the server that holds a user, and read the replies.
+        """Send commands to the server that holds a key, and read the replies.
 
         Args:
-            user_id: whose keys the commands are about.
+            key: what the commands are about, one of several of the same hash tag.
             commands: packed, in one piece.
             replies: how many there will be.
-            read: makes the answer of them; may raise ``UnreadableError``.
-            timeout_s: for everything.
+            decode: makes the answer of them. A ``redis.ResponseError`` among them says that a key is of another type.
+                It raises ``UnreadableError`` when none of them can be an answer to these commands.
+            timeout_s: how long the caller waits, for everything.
+            report: takes the outcome, once, now or later: how the server did, whoever still waited. Neutral when
+                nothing was sent although the server may be well.
 
         Raises:
             MissError: there is no answer.
         """
-        loop, due_s = asyncio.get_running_loop(), time.monotonic() + timeout_s
+        monitor = ReplyMonitor(report, self._slow_s, self._topology.refresh)
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                look = loop.call_later(timeout_s - _TICK_S, _be_fair, limit, due_s)
-                try:
-                    return await self._exchange(user_id, commands, replies, read)
-                finally:
-                    look.cancel()
-        except (TimeoutError, redis.TimeoutError):
-            self._topology.look()
+            async with FairTimeout(timeout_s):
+                return await self._round_trip(key, commands, replies, decode, monitor)
+        except TimeoutError:  # what is still under way reports to the monitor from the background
             raise MissError("late", f"no answer in {timeout_s * 1000:.0f} ms") from None
         except UnreadableError as error:
+            monitor.end(Outcome.SUCCESS)
             raise MissError(error.flaw, str(error)) from None
         except redis.exceptions.AskError as error:  # also MOVED
-            self._topology.look()
-            raise MissError("moved", _said(error)) from None
-        except MissError:
+            monitor.end(Outcome.FAILURE)
+            raise MissError("moved", _described(error)) from None
+        except MissError as miss:
+            monitor.end(Outcome.NEUTRAL if miss.kind == "busy" else Outcome.FAILURE)
             raise
         except Exception as error:  # noqa: BLE001 - replies may be anything, and so may what redis-py makes of them
-            self._topology.look()
-            raise MissError("failed", _said(error)) from None
+            monitor.end(Outcome.FAILURE)
+            raise MissError("failed", _described(error)) from None
 
     async def close(self) -> None:
         """Close every connection; those in use are closed once they are given back."""
@@ -126,38 +136,43 @@ class Links:
             while connections:
                 await self._drop(connections.pop())
 
-    async def _exchange(
-        self, user_id: str, commands: bytes, replies: int, read: Callable[[list[Any]], _Answer]
+    async def _round_trip(
+        self,
+        key: bytes,
+        commands: bytes,
+        replies: int,
+        decode: Callable[[list[Any]], _Answer],
+        monitor: ReplyMonitor,
     ) -> _Answer:
-        self._topology.look_if_old()
-        address = self._topology.address(user_id)
+        self._topology.refresh_if_stale()
+        address = self._topology.address(key)
         if address is None:
-            raise MissError("moved", f"the server is not known: {self._topology.trouble}")
-        connection = await self._taken(address)
+            raise MissError("moved", f"the server is not known: {self._topology.last_error}")
+        connection = await self._acquire(address, monitor)
         got: list[Any] = []
         try:
+            monitor.sent()
             await connection.send_packed_command(commands, check_health=False)
-            while len(got) < replies:
-                # `inf` is redis-py's word for "no timeout here"
-                got.append(await connection.read_response(timeout=math.inf, disconnect_on_error=False))
-            answer = read(got)
+            await _receive(connection, got, replies)
+            answer = decode(got)
         except asyncio.CancelledError:  # by the caller or by the timeout: replies are under way
-            self._start(self._drain(address, connection, replies - len(got)))
+            self._start(self._drain(address, connection, got, replies, monitor))
             raise
         except BaseException:
             await self._drop(connection)
             raise
+        monitor.end(Outcome.SUCCESS)
         await self._give_back(address, connection)
         return answer
 
-    async def _taken(self, address: Address) -> AbstractConnection:
+    async def _acquire(self, address: Address, monitor: ReplyMonitor) -> AbstractConnection:
         idle = self._idle.setdefault(address, [])
         while idle:
             connection = idle.pop()
             if not await _is_broken(connection):
                 return connection
             await self._drop(connection)
-            self._topology.look()  # a master that is made a replica closes its connections
+            self._topology.refresh()  # a master that is made a replica closes its connections
         if self._open >= self._max_connections:
             others = max(self._idle.values(), key=len)
             if not others:
@@ -167,41 +182,52 @@ class Links:
         opening = self._start(self._opened(address))
         try:
             outcome = await asyncio.shield(opening)
-        except asyncio.CancelledError:  # the connection is welcome all the same, to the next
-            opening.add_done_callback(partial(self._welcome, address))
+        except asyncio.CancelledError:
+            opening.add_done_callback(partial(self._keep_opened, address, monitor))
             raise
-        if isinstance(outcome, BaseException):
+        if isinstance(outcome, MissError):
             raise outcome
         return outcome
 
-    async def _opened(self, address: Address) -> AbstractConnection | Exception:
+    async def _opened(self, address: Address) -> AbstractConnection | MissError:
         """A connection, or why there is none: nobody may be left to raise to. Its place is taken already."""
         connection = self._url.connection(address, self._connect_timeout_s)
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with FairTimeout(self._connect_timeout_s):
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
-        except (TimeoutError, redis.TimeoutError) as error:
+        except (TimeoutError, redis.TimeoutError):
             await self._drop(connection)
-            return error
+            return MissError("late", f"no connection in {self._connect_timeout_s * 1000:.0f} ms")
         except Exception as error:  # noqa: BLE001 - see MissError
             await self._drop(connection)
-            self._topology.look()
-            return MissError("refused", _said(error))
+            return MissError("refused", _described(error))
         return connection
 
-    def _welcome(self, address: Address, opening: asyncio.Task[AbstractConnection | Exception]) -> None:
-        if not opening.cancelled() and not isinstance(outcome := opening.result(), Exception):
+    def _keep_opened(
+        self, address: Address, monitor: ReplyMonitor, opening: asyncio.Task[AbstractConnection | MissError]
+    ) -> None:
+        """A connection is open whose caller has gone: the next one gets it."""
+        if opening.cancelled():
+            return
+        outcome = opening.result()
+        if isinstance(outcome, MissError):
+            monitor.end(Outcome.FAILURE)
+        else:
+            monitor.end(Outcome.NEUTRAL)  # it was asked nothing
             self._start(self._give_back(address, outcome))
 
-    async def _drain(self, address: Address, connection: AbstractConnection, replies: int) -> None:
+    async def _drain(
+        self, address: Address, connection: AbstractConnection, got: list[Any], replies: int, monitor: ReplyMonitor
+    ) -> None:
         """Read off the replies to a read that was given up; the connection is in step after them."""
         try:
-            async with asyncio.timeout(DRAIN_S):
-                for _ in range(replies):
-                    await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+            async with FairTimeout(DRAIN_S):
+                await _receive(connection, got, replies)
         except Exception:  # noqa: BLE001 - whatever it is, the connection is not kept
+            monitor.end(Outcome.FAILURE)
             await self._drop(connection)
         else:
+            monitor.end(Outcome.SUCCESS)
             await self._give_back(address, connection)
 
     async def _give_back(self, address: Address, connection: AbstractConnection) -> None:
@@ -223,29 +249,27 @@ class Links:
         return task
 
 
-def _said(error: Exception) -> str:
+async def _receive(connection: AbstractConnection, got: list[Any], replies: int) -> None:
+    """Add replies to ``got`` until there are so many. One that says that a key is of another type is a reply too."""
+    while len(got) < replies:
+        try:
+            got.append(await connection.read_response(disconnect_on_error=False))
+        except redis.ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            got.append(error)
+
+
+def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"  # redis-py's own repr leaves out what happened
-
-
-def _be_fair(limit: asyncio.Timeout, due_s: float) -> None:
-    """Just before the time is up: if the event loop is late, the reply may have come and not have been looked at."""
-    if time.monotonic() > due_s:
-        with contextlib.suppress(RuntimeError):  # the time was up first: a read that had hardly any
-            limit.reschedule(None)
-            asyncio.get_running_loop().call_soon(_after, _PASSES, limit)
-
-
-def _after(passes: int, limit: asyncio.Timeout) -> None:
-    """Let the loop look at its sockets, and wake those who wait for them, before the time is up after all."""
-    loop = asyncio.get_running_loop()
-    if passes:
-        loop.call_soon(_after, passes - 1, limit)
-        return
-    with contextlib.suppress(RuntimeError):  # over: there was a reply
-        limit.reschedule(loop.time())
 
 
 async def _is_broken(connection: AbstractConnection) -> bool:
     """Whether an idle connection was closed by the other side, or has bytes that nobody asked for."""
     writer = connection._writer  # noqa: SLF001 - redis-py sees an end of stream, and not a reset
-    return writer is None or writer.is_closing() or await connection.can_read()
+    if writer is None or writer.is_closing():
+        return True
+    try:
+        return await connection.can_read()
+    except (redis.RedisError, OSError):  # the parser saw the end first
+        return True

@@ -1,7 +1,11 @@
-"""Which server holds a user: known at once for a single one, found in the background behind Sentinels and in a Cluster.
+"""Which server holds a key: known at once for a single one, found in the background behind Sentinels and in a Cluster.
 
-Nobody ever waits for this. Until it is known, and after it changed, reads are misses; each miss asks for a look round,
-which is one at a time and seldom.
+Nobody ever waits for this. Until it is known, and after it changed, reads are misses; each failure asks for a refresh.
+Refreshes run one at a time and seldom.
+
+redis-py finds servers too, but on the way of a command, which then waits: ``RedisCluster`` refreshes and sends again when a
+slot has moved, and ``Sentinel.discover_master`` does not ask the server that is named whether it is a master. Writes, for
+which nobody waits, go through them (``StoreUrl.client``). The rule for slots is redis-py's ``key_slot``.
 """
 
 from __future__ import annotations
@@ -10,9 +14,9 @@ import asyncio
 import logging
 import random
 from abc import ABC, abstractmethod
-from binascii import crc_hqx
 from typing import TYPE_CHECKING, Any
 
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
@@ -22,87 +26,86 @@ if TYPE_CHECKING:
 
     from server.store.url import Address, Kind, StoreUrl
 
-SLOTS = 16_384
-LOOK_EVERY_S = 0.25
-"""Rest between two looks round."""
+REFRESH_EVERY_S = 0.25
+"""Rest between two refreshes."""
 MAX_AGE_S = 10.0
-"""What was found longer ago than this is looked up again, though nothing fails: a master that became a replica answers."""
+"""What was found longer ago than this is refreshed, though nothing fails: a master that became a replica answers."""
 ASK_S = 0.5
 """Longest wait for one server or Sentinel that is asked."""
 _log = logging.getLogger(__name__)
 
 
 class Topology(ABC):
-    """Where users are.
+    """Where keys are.
 
     Attributes:
-        trouble: why the last look round found nothing; empty when it did.
+        last_error: why the last refresh found nothing; empty when it did.
     """
 
     def __init__(self, url: StoreUrl) -> None:
         """Prepare; asks nobody."""
-        self.trouble = "not looked for yet"
+        self.last_error = "not asked for yet"
         self._url = url
-        self._looking: asyncio.Task[None] | None = None
-        self._looked_s = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
+        self._refreshed_s = float("-inf")
         self._found_s = float("-inf")
 
     @abstractmethod
-    def address(self, user_id: str) -> Address | None:
-        """The server that holds the user; None when it is not known."""
+    def address(self, key: bytes) -> Address | None:
+        """The server that holds the key; None when it is not known."""
 
-    def look(self) -> None:
-        """Look round in the background, unless that is under way."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look())
+    def refresh(self) -> None:
+        """Find the servers again in the background, unless that is under way."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
 
-    def look_if_old(self) -> None:
-        """``look`` when what is known is old, or nothing is."""
+    def refresh_if_stale(self) -> None:
+        """``refresh`` when what is known is old, or nothing is."""
         if asyncio.get_running_loop().time() - self._found_s > MAX_AGE_S:
-            self.look()
+            self.refresh()
 
     async def close(self) -> None:
-        """Stop looking."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+        """Stop finding servers."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait([self._refreshing])
 
     @abstractmethod
     async def _find(self) -> None:
         """Ask, and remember the answer; raises when nobody has one."""
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._looked_s + LOOK_EVERY_S - loop.time()))
+        await asyncio.sleep(max(0.0, self._refreshed_s + REFRESH_EVERY_S - loop.time()))
         try:
             await self._find()
         except (RedisError, OSError, TimeoutError, LookupError, TypeError, ValueError) as error:
-            self.trouble = f"{type(error).__name__}: {error}"
-            _log.debug("the user store's servers are not found: %s", self.trouble)
+            self.last_error = f"{type(error).__name__}: {error}"
+            _log.debug("the user store's servers are not found: %s", self.last_error)
         else:
-            self.trouble, self._found_s = "", loop.time()
+            self.last_error, self._found_s = "", loop.time()
         finally:
-            self._looked_s = loop.time()
+            self._refreshed_s = loop.time()
 
 
 class OneServer(Topology):
-    """Every user is on the one server of the URL."""
+    """Every key is on the one server of the URL."""
 
-    def address(self, user_id: str) -> Address:  # noqa: ARG002 - see the class
+    def address(self, key: bytes) -> Address:  # noqa: ARG002 - see the class
         """See ``Topology.address``."""
         return self._url.addresses[0]
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """There is nothing to find."""
 
-    look_if_old = look
+    refresh_if_stale = refresh
 
     async def _find(self) -> None:
         raise NotImplementedError
 
 
 class SentinelMaster(Topology):
-    """Every user is on the master that the Sentinels name.
+    """Every key is on the master that the Sentinels name.
 
     Sentinels are asked one after the other, and the server that one names is asked whether it is the master, as
     Redis's guidelines for clients say: a Sentinel that is cut off may name a former one.
@@ -114,7 +117,7 @@ class SentinelMaster(Topology):
         self._master: Address | None = None
         self._sentinels = list(url.addresses)
 
-    def address(self, user_id: str) -> Address | None:  # noqa: ARG002 - one server has all users
+    def address(self, key: bytes) -> Address | None:  # noqa: ARG002 - one server has all keys
         """See ``Topology.address``."""
         return self._master
 
@@ -138,23 +141,23 @@ class SentinelMaster(Topology):
                 _log.info("the user store's master is %s:%d", *master)
             self._master = master
             self._sentinels.remove(sentinel)
-            self._sentinels.insert(0, sentinel)  # the next look begins with one that answers
+            self._sentinels.insert(0, sentinel)  # the next refresh begins with one that answers
             return
         raise last
 
 
 class ClusterSlots(Topology):
-    """A user is on the master of the slot of the user's id, which is the hash tag of the user's keys."""
+    """A key is on the master of its slot, which is the hash of its tag: keys of one tag lie together."""
 
     def __init__(self, url: StoreUrl) -> None:
         """See ``Topology``."""
         super().__init__(url)
-        self._slots: Sequence[Address | None] = [None] * SLOTS
+        self._slots: Sequence[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         self._masters: set[Address] = set()
 
-    def address(self, user_id: str) -> Address | None:
+    def address(self, key: bytes) -> Address | None:
         """See ``Topology.address``."""
-        return self._slots[crc_hqx(user_id.encode(), 0) % SLOTS]
+        return self._slots[key_slot(key)]
 
     async def _find(self) -> None:
         nodes = list({*self._url.addresses, *self._masters})
@@ -167,7 +170,7 @@ class ClusterSlots(Topology):
                 last = error
                 continue
             if ranges:
-                slots: list[Address | None] = [None] * SLOTS
+                slots: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
                 masters = set()
                 for first, end, master, *_ in ranges:
                     # a node that does not know its own address leaves it out

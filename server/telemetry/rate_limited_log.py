@@ -44,6 +44,10 @@ class RateLimitedLog:
         """Log that something is wrong; arguments as for ``exception``."""
         self._write(event, detail, logging.ERROR, trace=False)
 
+    def warning(self, event: str, detail: str = "") -> None:
+        """Log that something is not right; arguments as for ``exception``."""
+        self._write(event, detail, logging.WARNING, trace=False)
+
     def _write(self, event: str, detail: str, level: int, *, trace: bool) -> None:
         now_s = self._clock()
         with self._lock:

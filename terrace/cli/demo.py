@@ -268,7 +268,7 @@ _TERRACE = (sys.executable, "-m", "terrace.cli")
 @contextmanager
 def server(bundle: Path, redis: str) -> Iterator[str]:
     """A server process on a free port; its address."""
-    command = [*_TERRACE, "serve", "--bundle", str(bundle), "--redis", redis, "--port", "0"]
+    command = [*_TERRACE, "serve", "--bundle", str(bundle), "--store-url", redis, "--port", "0"]
     command += ["--exercise-share", "0"]  # what is shown is the same every time
     command += ["--lame-duck-s", "0"]  # nobody else asks this server
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603 - our own command
@@ -323,7 +323,7 @@ def refused(bundle: Path, folder: Path) -> None:
     raw[-1] ^= 1
     victim.write_bytes(raw)
     done = subprocess.run(  # noqa: S603 - our own command
-        [*_TERRACE, "serve", "--bundle", str(damaged), "--redis", "unix:///nowhere"],
+        [*_TERRACE, "serve", "--bundle", str(damaged), "--store-url", "unix:///nowhere"],
         capture_output=True,
         text=True,
         check=False,

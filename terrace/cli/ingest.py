@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from terrace.cli.options import Events, Items, Map, Weight, dataset
+from terrace.cli.options import (
+    STORE_DATA,
+    Events,
+    Items,
+    Map,
+    Namespace,
+    StoreData,
+    StoreUrl,
+    StoreUrlFile,
+    Weight,
+    dataset,
+    user_store,
+)
 from terrace.cli.output import UNREACHABLE, console, errors, print_error, print_warning, show_progress
-from terrace.cli.serve import EMBEDDED
 
 if TYPE_CHECKING:
     from offline.progress import Progress
@@ -24,14 +34,10 @@ USERS_PER_BATCH = 500
 def ingest(
     events: Events,
     items: Items = None,
-    store_url: Annotated[
-        str | None,
-        typer.Option(
-            help="URL of Redis or Valkey, as for `terrace serve`. Without it the embedded store's folder is filled."
-        ),
-    ] = None,
-    data: Annotated[Path, typer.Option(help="Where the embedded Valkey keeps its data.")] = EMBEDDED,
-    namespace: Annotated[str, typer.Option(help="Separates deployments that share one store.")] = "default",
+    store_url: StoreUrl = None,
+    store_url_file: StoreUrlFile = None,
+    data: StoreData = STORE_DATA,
+    namespace: Namespace = "default",
     column_map: Map = [],  # noqa: B006 - typer copies it
     weight: Weight = [],  # noqa: B006 - typer copies it
 ) -> None:
@@ -43,7 +49,6 @@ def ingest(
     """
     from offline.read.data_report import render
     from offline.read.event_log import EventLog
-    from server.store.embedded import EmbeddedStore
 
     with ExitStack() as stack:
         progress = stack.enter_context(show_progress())
@@ -52,7 +57,7 @@ def ingest(
         if not read.report.first_event:
             print_warning("there is no timestamp: all events are stored as of now, in no order of theirs")
         log = EventLog.read(read.events, len(read.user_ids))
-        url = store_url or stack.enter_context(EmbeddedStore(data)).url
+        url = stack.enter_context(user_store(store_url, store_url_file, data))
         stored = asyncio.run(fill(url, namespace, read, log, progress))
     console.print(f"stored {stored:,} events of {log.n_users:,} users")
 

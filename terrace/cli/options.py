@@ -1,4 +1,4 @@
-"""Options that several commands share: where the input is and how to read it."""
+"""Options that several commands share: where the input is and how to read it, and which user store."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
+
+from offline.errors import InputError
+from terrace.cli.output import errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,6 +58,75 @@ Report: TypeAlias = Annotated[
     Path | None, typer.Option("--report", help="Write an HTML report here: one file that needs nothing else.")
 ]
 Bundles: TypeAlias = Annotated[Path, typer.Option(help="Folder that bundles are published to.")]
+
+
+def _warn_of_credentials(ctx: typer.Context, param: typer.CallbackParam, value: str | None) -> str | None:
+    source = ctx.get_parameter_source(param.name or "")
+    if value and "@" in value and source is not None and source.name == "COMMANDLINE":
+        errors.print(
+            "warning: every user of this machine can read a password in a command line. "
+            "Give the URL in TERRACE_STORE_URL or in a file with --store-url-file",
+            soft_wrap=True,
+        )
+    return value
+
+
+StoreUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TERRACE_STORE_URL",
+        callback=_warn_of_credentials,
+        show_default=False,
+        help="URL of Redis or Valkey: redis://host:6379/0, rediss://, unix://, redis+sentinel://host:26379/service, "
+        "redis+cluster://host:6379. One with a password belongs into the environment or a file. Without a URL an embedded "
+        "Valkey is started.",
+    ),
+]
+StoreUrlFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="TERRACE_STORE_URL_FILE",
+        show_default=False,
+        help="File that holds the URL and nothing else, such as a mounted secret.",
+    ),
+]
+StoreData: TypeAlias = Annotated[Path, typer.Option("--data", help="Where the embedded Valkey keeps its data.")]
+Namespace: TypeAlias = Annotated[str, typer.Option(help="Separates deployments that share one Redis.")]
+STORE_DATA = Path("build/store")
+
+
+@contextmanager
+def user_store(url: str | None, url_file: Path | None, data: Path) -> Iterator[str]:
+    """URL of the user store: the one that is given, else of an embedded one that runs until the context ends.
+
+    Raises:
+        InputError: the file cannot be read or is empty, or the embedded store does not start.
+    """
+    if url and url_file:
+        raise typer.BadParameter("give --store-url (TERRACE_STORE_URL) or --store-url-file, not both")
+    if url_file:
+        url = _url_in(url_file)
+    if url:
+        yield url
+        return
+    from server.store.embedded import EmbeddedStore, StoreError
+
+    try:
+        store = EmbeddedStore(data)
+    except StoreError as error:
+        raise InputError(str(error)) from None
+    with store:
+        yield store.url
+
+
+def _url_in(path: Path) -> str:
+    try:
+        url = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--store-url-file {path}: cannot be read: {error}") from None
+    if not url:
+        raise InputError(f"--store-url-file {path}: is empty; it must hold the URL of the store")
+    return url
 
 
 @contextmanager

@@ -6,16 +6,14 @@ import logging
 import os
 import signal
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from core.manifest import finished_bundles
-from terrace.cli.output import errors
+from terrace.cli.options import STORE_DATA, Namespace, StoreData, StoreUrl, StoreUrlFile, user_store
 
-EMBEDDED = Path("build/store")
 DEFAULT_PORT = 50051
 
 
@@ -26,15 +24,10 @@ def serve(
     bundle: Annotated[Path | None, typer.Option(help="Serve this bundle and no other.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = DEFAULT_PORT,
-    redis: Annotated[
-        str | None,
-        typer.Option(
-            help="URL of Redis or Valkey: redis://host:6379/0, rediss://, unix://, redis+sentinel://host:26379/service, "
-            "redis+cluster://host:6379. Without it an embedded Valkey is started."
-        ),
-    ] = None,
-    data: Annotated[Path, typer.Option(help="Where the embedded Valkey keeps its data.")] = EMBEDDED,
-    namespace: Annotated[str, typer.Option(help="Separates deployments that share one Redis.")] = "default",
+    store_url: StoreUrl = None,
+    store_url_file: StoreUrlFile = None,
+    data: StoreData = STORE_DATA,
+    namespace: Namespace = "default",
     default_deadline_ms: Annotated[float, typer.Option(help="Budget of a call that names no deadline.")] = 100.0,
     max_request_ms: Annotated[float, typer.Option(help="Longest budget, whatever a caller asks for.")] = 500.0,
     threads: Annotated[int, typer.Option(help="Threads for the model and slow generators.")] = 1,
@@ -75,23 +68,16 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     from server.app import leave, run
     from server.settings import Settings
-    from server.store.embedded import EmbeddedStore, StoreError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     folders = finished_bundles(bundles) if bundle is None else [bundle]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with ExitStack() as stack:
-        if redis is None:
-            try:
-                redis = stack.enter_context(EmbeddedStore(data)).url
-            except StoreError as error:
-                errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-                raise typer.Exit(2) from None
+    with user_store(store_url, store_url_file, data) as url:
         try:
             settings = Settings(
                 host=host,
                 port=port,
-                store_url=redis,
+                store_url=url,
                 namespace=namespace,
                 default_deadline_ms=default_deadline_ms,
                 max_request_ms=max_request_ms,

@@ -9,7 +9,7 @@ import pytest
 
 from core.events import item_hash, item_hashes
 from core.types import UserEvent, UserState
-from server.store.user_store import MAX_EVENTS, MAX_SEEN
+from server.store.user_store import MAX_SEEN, MAX_STORED_EVENTS
 
 if TYPE_CHECKING:
     from server.store.user_store import UserStore
@@ -45,6 +45,17 @@ class UserStoreContract:
         assert (await store.read("ada:events")).events == (event(2),)
         assert (await store.read("ad")).events == ()
 
+    @pytest.mark.parametrize(
+        "user_id", ["}", "{", "{}", "}x}", "a}b", "{a}b", "a b", "::", "ü漢", "a{", ":}x", "a" * 256]
+    )
+    async def test_any_text_may_be_the_id_of_a_user(self, store: UserStore, user_id: str) -> None:
+        await store.append(user_id, [event(1, "purchase")])
+
+        state = await store.read(user_id)
+
+        assert state.events == (event(1, "purchase"),)
+        assert len(state.seen) == 1
+
     async def test_only_types_that_count_as_seen_are_remembered_as_seen(self, store: UserStore) -> None:
         await store.append("ada", [event(1, "purchase"), event(2), event(3, "purchase")])
 
@@ -54,11 +65,11 @@ class UserStoreContract:
         assert seen.dtype == np.uint32
 
     async def test_a_read_has_the_newest_events_only(self, store: UserStore) -> None:
-        await store.append("ada", [event(i) for i in range(MAX_EVENTS + 7)])
+        await store.append("ada", [event(i) for i in range(MAX_STORED_EVENTS + 7)])
 
         events = (await store.read("ada")).events
 
-        assert events == tuple(event(i) for i in range(MAX_EVENTS + 6, 6, -1))
+        assert events == tuple(event(i) for i in range(MAX_STORED_EVENTS + 6, 6, -1))
 
     async def test_seen_items_are_capped_and_the_oldest_are_forgotten(self, store: UserStore) -> None:
         await store.append("ada", [event(i, "purchase") for i in range(MAX_SEEN - 1)])

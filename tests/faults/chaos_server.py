@@ -175,9 +175,9 @@ class Counted:
     def __init__(self, behind: Any, fault: Fault) -> None:
         self._behind, self._fault = behind, fault
 
-    async def read(self, user_id: str, timeout_s: float) -> UserState:
+    async def read(self, user_id: str, timeout_s: float, report: Any) -> UserState:
         with self._fault.counted():
-            return await self._behind.read(user_id, timeout_s)
+            return await self._behind.read(user_id, timeout_s, report)
 
 
 class Chaos:

@@ -30,6 +30,7 @@ from tests.faults.fault_proxy import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from server.overload.breaker import Outcome
     from server.store.connections import Miss
 
 CAP = 8
@@ -166,10 +167,12 @@ async def test_reads_that_are_cancelled_at_random_never_give_anyone_what_is_anot
 ) -> None:
     """The leak of CVE-2023-28858 and 28859, looked for as their regression test does: through a slow proxy."""
     rng = random.Random(5)
-    counts = dict.fromkeys(("cancelled", "good", "missed", "wrong"), 0)
+    counts = dict.fromkeys(("begun", "cancelled", "good", "missed", "wrong"), 0)
+    reports: list[Outcome] = []
 
     async def read(user_id: str) -> None:
-        state = await store.read(user_id, TIMEOUT_S)
+        counts["begun"] += 1
+        state = await store.read(user_id, TIMEOUT_S, reports.append)
         if state.missing is not None:
             counts["missed"] += 1
         else:
@@ -203,6 +206,7 @@ async def test_reads_that_are_cancelled_at_random_never_give_anyone_what_is_anot
     assert min(counts["cancelled"], counts["good"]) > reads // 10
     assert all(after)
     assert store.misses["foreign"] == store.misses["corrupt"] == 0
+    assert len(reports) == counts["begun"]
     assert proxy.peak <= CAP
     assert proxy.total - opened < reads // 100
     assert grown < MAX_GROWTH

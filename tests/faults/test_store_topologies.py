@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from redis.crc import key_slot
 
 from core.types import Reason
 from server.store.user_store import RedisUserStore
+from server.telemetry.rate_limited_log import RateLimitedLog
 from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
 from tests.faults.valkeys import SERVICE, cluster, sentinel_set_up
 
@@ -95,8 +97,8 @@ class TestBehindSentinels(UserStoreContract):
         self, sentinels: SentinelSetUp, caplog: pytest.LogCaptureFixture
     ) -> None:
         store = RedisUserStore(f"redis+sentinel://127.0.0.1:{sentinels.sentinel.port}/others", "ns", SEEN_TYPES)
-        await until(lambda: store._topology.trouble != "not looked for yet", store)
-        store._told_s = -1e9
+        await until(lambda: store._topology.last_error != "not asked for yet", store)
+        store._limited_log = RateLimitedLog(logging.getLogger("again"))
         await store.read("ada")
         await store.close()
 
@@ -114,7 +116,7 @@ class TestBehindSentinels(UserStoreContract):
         old.ask("CLIENT", "KILL", "TYPE", "normal")  # as Sentinel does, ten seconds later
         await append(f"redis://127.0.0.1:{new.port}", store, event(2))
 
-        await until(lambda: store._topology.address("ada") == ("127.0.0.1", new.port), store)
+        await until(lambda: store._topology.address(b"ada") == ("127.0.0.1", new.port), store)
         found = await answered(store)
 
         assert found.events == (event(2), event(1))
@@ -141,7 +143,15 @@ class TestInACluster(UserStoreContract):
 
         assert {node.client.dbsize() > 0 for node in three_masters.nodes} == {True}
         assert {u: set(s.events) for u, s in states.items()} == {u: set(e) for u, e in users.items()}
-        assert small._links._open == 0
+        assert small._pool._open == 0
+
+    @pytest.mark.parametrize("user_id", ["ada", "}x", "{a}b", "a}b", "{", "ü"])
+    async def test_the_slot_of_a_users_keys_is_the_servers(
+        self, store: RedisUserStore, three_masters: Cluster, user_id: str
+    ) -> None:
+        slots = {three_masters.nodes[0].ask("CLUSTER", "KEYSLOT", key) for key in store._keys(user_id)}
+
+        assert slots == {key_slot(store._keys(user_id)[0].encode())}
 
     async def test_a_slot_that_moves_is_a_miss_until_it_is_found_again(
         self, store: RedisUserStore, three_masters: Cluster

@@ -48,7 +48,7 @@ class FixedStore(MemoryUserStore):
         super().__init__(())
         self._state = state
 
-    async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:  # noqa: ARG002
+    async def read(self, user_id: str, timeout_s: float = 1.0, report: object = None) -> UserState:  # noqa: ARG002
         return self._state
 
 
@@ -156,8 +156,8 @@ CASES = {
     ),
     "model hangs": (toy.bundle(scorer=scorer(toy.hang_until_stopped)), KNOWN, 0.3, Tier.CF, None, Reason.LATE, {}),
     "time for the cheap rungs only": (toy.bundle(), KNOWN, 0.003, Tier.CF, None, NO_TIME, {}),
-    "no time at all": (toy.bundle(), KNOWN, 0.0, Tier.POPULARITY, NO_TIME, NO_TIME, {}),
-    "over before it came": (toy.bundle(), KNOWN, -1.0, Tier.POPULARITY, NO_TIME, NO_TIME, {}),
+    "no time at all": (toy.bundle(), KNOWN, 0.0, Tier.POPULARITY, NO_TIME, NO_TIME, {USER_STORE: NO_TIME}),
+    "over before it came": (toy.bundle(), KNOWN, -1.0, Tier.POPULARITY, NO_TIME, NO_TIME, {USER_STORE: NO_TIME}),
 }
 
 

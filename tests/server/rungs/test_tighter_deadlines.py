@@ -56,7 +56,7 @@ class SlowStore(MemoryUserStore):
         super().__init__(())
         self._takes_s = takes_s
 
-    async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:  # noqa: ARG002
+    async def read(self, user_id: str, timeout_s: float = 1.0, report: object = None) -> UserState:  # noqa: ARG002
         await asyncio.sleep(min(self._takes_s, timeout_s))
         return STORED if self._takes_s <= timeout_s else UserState(missing=Reason.STORE_LATE)
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,15 +10,18 @@ import redis.asyncio as redis
 
 from core.events import VERSION, encode_event, encode_seen, item_hashes, user_hash
 from core.types import Reason, UserState
+from server.overload.breaker import Outcome
 from server.store.user_store import MemoryUserStore, RedisUserStore
 from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from server.store.connections import Miss
     from server.store.user_store import UserStore
 
 
+PATIENT_S = 20.0
 ADA, BOB = user_hash("ada"), user_hash("bob")
 
 
@@ -30,9 +33,34 @@ def _listed(value: bytes) -> bytes:
     return b"*1\r\n" + _text(value)
 
 
+@asynccontextmanager
+async def _server_of(reply: bytes | None) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A server that answers whatever it is asked with the same bytes; None: nothing, empty: it closes.
+
+    Its URL, and what is set when a connection has ended.
+    """
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            writer.write(reply or b"")
+            if reply == b"":
+                break
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", ended
+    await ended.wait()
+    server.close()
+    await server.wait_closed()
+
+
 async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - what happens in the background tells nobody
-        await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - what happens in the background wakes nobody
+            await asyncio.sleep(0)
 
 
 class TestMemoryUserStore(UserStoreContract):
@@ -44,7 +72,7 @@ class TestMemoryUserStore(UserStoreContract):
 class TestRedisUserStore(UserStoreContract):
     @pytest.fixture
     async def store(self, valkey: str) -> AsyncIterator[RedisUserStore]:
-        store = RedisUserStore(valkey, uuid.uuid4().hex, SEEN_TYPES)
+        store = RedisUserStore(valkey, uuid.uuid4().hex, SEEN_TYPES, connect_timeout_s=PATIENT_S)
         yield store
         await store.close()
 
@@ -113,26 +141,19 @@ class TestRedisUserStore(UserStoreContract):
         assert "127.0.0.1:1" in said
 
     @pytest.mark.parametrize(
-        ("reply", "reason", "kind"),
+        ("reply", "kind", "outcome"),
         [
-            (None, Reason.STORE_LATE, "late"),
-            (b"", Reason.STORE_FAILED, "failed"),
-            (b"+OK\r\nnonsense", Reason.STORE_FAILED, "failed"),
-            (b"-LOADING Valkey is loading the dataset in memory\r\n", Reason.STORE_FAILED, "failed"),
-            (b"-MOVED 7 127.0.0.1:1\r\n", Reason.STORE_FAILED, "moved"),
-            (b"-MOVED nonsense\r\n", Reason.STORE_FAILED, "failed"),
-            (b":1\r\n:2\r\n", Reason.STORE_FAILED, "corrupt"),
-            (b"*1\r\n$3\r\nabc\r\n$-1\r\n", Reason.STORE_FAILED, "corrupt"),
-            (b"*0\r\n$6\r\nabcdef\r\n", Reason.STORE_FAILED, "corrupt"),
-            (b"*2\r\n$30\r\nhalf a re", Reason.STORE_LATE, "late"),
-            (_listed(encode_event(event(1), BOB)) + b"$-1\r\n", Reason.STORE_FAILED, "foreign"),
-            (b"*0\r\n" + _text(encode_seen(item_hashes(["item-1"]), BOB)), Reason.STORE_FAILED, "foreign"),
-            (
-                _listed(bytes([VERSION + 1]) + encode_event(event(1), ADA)[1:]) + b"$-1\r\n",
-                Reason.STORE_FAILED,
-                "version",
-            ),
-            (_listed(encode_event(event(1), ADA)[:-1]) + b"$-1\r\n", Reason.STORE_FAILED, "corrupt"),
+            (None, "late", Outcome.FAILURE),
+            (b"", "failed", Outcome.FAILURE),
+            (b"+OK\r\nnonsense", "failed", Outcome.FAILURE),
+            (b"-LOADING Valkey is loading the dataset in memory\r\n", "failed", Outcome.FAILURE),
+            (b"-MOVED 7 127.0.0.1:1\r\n", "moved", Outcome.FAILURE),
+            (b"-MOVED nonsense\r\n", "failed", Outcome.FAILURE),
+            (b":1\r\n:2\r\n", "failed", Outcome.FAILURE),
+            (b"*1\r\n:1\r\n$-1\r\n", "failed", Outcome.FAILURE),
+            (b"*2\r\n$30\r\nhalf a re", "late", Outcome.FAILURE),
+            (_listed(encode_event(event(1), BOB)) + b"$-1\r\n", "foreign", Outcome.SUCCESS),
+            (b"*0\r\n" + _text(encode_seen(item_hashes(["item-1"]), BOB)), "foreign", Outcome.SUCCESS),
         ],
         ids=[
             "silent",
@@ -142,44 +163,55 @@ class TestRedisUserStore(UserStoreContract):
             "moved",
             "moved nowhere",
             "numbers",
-            "event too short",
-            "seen items cut",
+            "a list of numbers",
             "half a reply",
             "another user's events",
             "another user's seen items",
-            "another version",
-            "damaged",
         ],
     )
-    async def test_a_store_that_answers_rubbish_is_a_failure_and_not_an_error(
-        self, reply: bytes | None, reason: Reason, kind: str
+    async def test_a_store_that_answers_rubbish_is_a_miss_and_not_an_error_and_loses_its_connection(
+        self, reply: bytes | None, kind: Miss, outcome: Outcome
     ) -> None:
-        ended = asyncio.Event()
+        reports: list[Outcome] = []
+        async with _server_of(reply) as (url, ended):
+            slow_s, timeout_s = (0.1, 0.2) if kind == "late" else (PATIENT_S, PATIENT_S)
+            store = RedisUserStore(url, "ns", SEEN_TYPES, slow_s=slow_s, connect_timeout_s=PATIENT_S)
+            state = await store.read("ada", timeout_s, reports.append)
+            if kind != "late":
+                await ended.wait()
+                assert store.in_use == 0
+            await store.close()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while await reader.read(4096):
-                writer.write(reply or b"")
-                if reply == b"":
-                    break
-            writer.close()
-            await writer.wait_closed()
-            ended.set()
-
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        store = RedisUserStore(f"redis://127.0.0.1:{port}", "ns", SEEN_TYPES)
-
-        state = await store.read("ada", 0.2)
-        if kind != "late":  # the connection is not kept
-            await ended.wait()
-            assert store.in_use == 0
-        await store.close()
-        await ended.wait()
-        server.close()
-        await server.wait_closed()
-
-        assert (state.missing, state.events, len(state.seen)) == (reason, (), 0)
+        assert state.missing is (Reason.STORE_LATE if kind == "late" else Reason.STORE_FAILED)
+        assert (state.events, len(state.seen)) == ((), 0)
         assert {k: count for k, count in store.misses.items() if count} == {kind: 1}
+        assert reports == [outcome]
+
+    @pytest.mark.parametrize(
+        ("reply", "kind"),
+        [
+            (_listed(b"abc") + b"$-1\r\n", "corrupt"),
+            (b"*0\r\n$6\r\nabcdef\r\n", "corrupt"),
+            (_listed(bytes([VERSION + 1]) + encode_event(event(1), ADA)[1:]) + b"$-1\r\n", "version"),
+            (_listed(encode_event(event(1), ADA)[:-1]) + b"$-1\r\n", "corrupt"),
+            (b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n" * 2, "corrupt"),
+        ],
+        ids=["event too short", "seen items cut", "another version", "damaged", "another type"],
+    )
+    async def test_values_that_cannot_be_read_are_that_users_miss_and_cost_neither_breaker_nor_connection(
+        self, reply: bytes, kind: Miss
+    ) -> None:
+        reports: list[Outcome] = []
+        async with _server_of(reply) as (url, _):
+            store = RedisUserStore(url, "ns", SEEN_TYPES, slow_s=PATIENT_S, connect_timeout_s=PATIENT_S)
+            states = [await store.read("ada", PATIENT_S, reports.append) for _ in range(3)]
+            kept = store._pool._open, store.in_use
+            await store.close()
+
+        assert {(state.missing, state.events, len(state.seen)) for state in states} == {(Reason.STORE_FAILED, (), 0)}
+        assert {k: count for k, count in store.misses.items() if count} == {kind: 3}
+        assert reports == [Outcome.SUCCESS] * 3
+        assert kept == (1, 0)
 
     async def test_a_connection_that_the_store_closed_is_replaced_without_a_failed_read(
         self, store: RedisUserStore, valkey: str
@@ -202,9 +234,9 @@ class TestRedisUserStore(UserStoreContract):
         await _until(lambda: store.in_use == 0)
 
         assert read.cancelled()
-        assert store._links._open == 1
+        assert store._pool._open == 1
         assert (await store.read("ada")).missing is None
-        assert store._links._open == 1
+        assert store._pool._open == 1
 
     async def test_closing_lets_go_of_connections_that_replies_are_under_way_on(self, store: RedisUserStore) -> None:
         reads = [asyncio.create_task(store.read(f"user-{i}")) for i in range(5)]
@@ -214,7 +246,7 @@ class TestRedisUserStore(UserStoreContract):
         await asyncio.wait(reads)
         await store.close()
 
-        assert (store._links._open, store.in_use) == (0, 0)
+        assert (store._pool._open, store.in_use) == (0, 0)
         assert (await store.read("ada")).missing is Reason.STORE_LATE
 
     async def test_user_password_and_database_are_those_of_the_url(self, valkey: str) -> None:
@@ -223,7 +255,7 @@ class TestRedisUserStore(UserStoreContract):
         await client.aclose()
         namespace, path = uuid.uuid4().hex, valkey.removeprefix("unix://")
         stores = [
-            RedisUserStore(url, namespace, SEEN_TYPES)
+            RedisUserStore(url, namespace, SEEN_TYPES, connect_timeout_s=PATIENT_S)
             for url in (f"unix://ada:p%40ss@{path}?db=1", f"unix://ada:wrong@{path}?db=1", f"unix://{path}?db=0")
         ]
         await stores[0].append("ada", [event(1)])
@@ -239,7 +271,7 @@ class TestRedisUserStore(UserStoreContract):
     async def test_a_connection_that_is_out_of_step_gives_nothing_away(self, store: RedisUserStore) -> None:
         await store.load({"ada": [event(1)], "bob": [event(2)]})
         await store.read("ada")
-        ((connection,),) = store._links._idle.values()
+        ((connection,),) = store._pool._idle.values()
         events, seen = store._keys("bob")
         await connection.send_command("LRANGE", events, 0, -1)
         await connection.send_command("GET", seen)
@@ -250,27 +282,35 @@ class TestRedisUserStore(UserStoreContract):
         assert store.misses["foreign"] == 1
         assert after.events == (event(1),)
 
-    async def test_one_bad_value_makes_the_whole_read_empty(self, store: RedisUserStore, valkey: str) -> None:
-        await store.append("ada", [event(1, "purchase"), event(2, "purchase")])
+    async def test_of_damaged_values_those_are_left_out_and_the_others_are_read(
+        self, store: RedisUserStore, valkey: str
+    ) -> None:
+        await store.append("ada", [event(i, "purchase") for i in range(5)])
         client = redis.Redis.from_url(valkey)
-        await client.setrange(store._keys("ada")[1], 2, b"x")
-        damaged = await store.read("ada")
+        events, seen = store._keys("ada")
+        await client.lset(events, 1, b"garbage")
+        await client.lset(events, 3, encode_event(event(1), BOB))
+        await client.setrange(seen, 2, b"x")
         await client.aclose()
 
-        assert (damaged.missing, damaged.events, len(damaged.seen)) == (Reason.STORE_FAILED, (), 0)
-        assert store.misses["corrupt"] == 1
+        state = await store.read("ada")
 
+        assert state.missing is Reason.STORE_FAILED
+        assert state.events == tuple(event(i, "purchase") for i in (4, 2, 0))
+        assert state.seen.tolist() == item_hashes(f"item-{i}" for i in range(1, 5)).tolist()
+        assert (store.misses["corrupt"], store.misses["foreign"]) == (1, 1)
 
-@pytest.mark.parametrize("loop_time_s", [0.03, 0.2])
-async def test_an_event_loop_that_was_late_itself_still_looks_at_the_reply(valkey: str, loop_time_s: float) -> None:
-    store = RedisUserStore(valkey, f"stall-{loop_time_s}", SEEN_TYPES)
-    await store.append("ada", [event(1)])
-    await store.read("ada")  # opens the connection
-    reading = asyncio.create_task(store.read("ada", timeout_s=0.02))
-    await asyncio.sleep(0)  # it has asked
+    async def test_a_key_of_another_type_leaves_the_other_key_readable_and_the_connection_in_step(
+        self, store: RedisUserStore, valkey: str
+    ) -> None:
+        await store.append("ada", [event(1, "purchase")])
+        await store.append("bob", [event(2)])
+        client = redis.Redis.from_url(valkey)
+        await client.set(store._keys("ada")[0], b"a text")
+        await client.aclose()
 
-    await asyncio.sleep(0)
-    time.sleep(loop_time_s)  # noqa: ASYNC251 - what is tested: the loop stands still, the server does not
+        ada, bob = await store.read("ada"), await store.read("bob")
 
-    assert (await reading).events == (event(1),)
-    await store.close()
+        assert (ada.missing, ada.events, len(ada.seen)) == (Reason.STORE_FAILED, (), 1)
+        assert (bob.missing, bob.events) == (None, (event(2),))
+        assert store._pool._open == 1

@@ -105,7 +105,7 @@ class MoodyStore(MemoryUserStore):
         super().__init__(())
         self._mood = mood
 
-    async def read(self, user_id: str, timeout_s: float = 1.0) -> UserState:  # noqa: ARG002
+    async def read(self, user_id: str, timeout_s: float = 1.0, report: object = None) -> UserState:  # noqa: ARG002
         return await self._mood.read(UserState(toy.HISTORY) if user_id == "known" else UserState())
 
 

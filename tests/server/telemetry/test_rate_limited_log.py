@@ -44,3 +44,18 @@ def test_details_such_as_ids_are_logged_and_do_not_make_another_event(caplog: py
         seldom.error("a call failed", f"id {number}")
 
     assert caplog.messages == ["a call failed; id 0"]
+
+
+def test_a_warning_is_limited_by_what_it_says_and_not_by_its_details(caplog: pytest.LogCaptureFixture) -> None:
+    now = [50.0]
+    seldom = RateLimitedLog(logging.getLogger("test"), lambda: now[0])
+
+    for number in range(3):
+        seldom.warning("reads fail", f"number {number}")
+    now[0] += EVERY_S
+    seldom.warning("reads fail", "number 3")
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "reads fail; number 0"),
+        ("WARNING", "reads fail; number 3 (2 more since the last such line)"),
+    ]
