@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
+import threading
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +15,7 @@ from core.query import Request, build_query
 from core.types import Reason, Tier, UserEvent, UserState
 from server.rungs.deadline import Deadline
 from server.rungs.request_record import RequestRecord
+from server.rungs.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +29,10 @@ MIN_OVERLAP = 0.8
 _MEASUREMENTS = 5
 _ATTEMPTS = 3
 """How often a golden request is asked that is late: a machine that is busy just now says nothing of the bundle."""
+_PATIENCE = 20.0
+"""Longest wait for one answer, or one run of the model, in longest runs of the model (``score_timeout_ms``). Warm-up has no
+deadline, so that all rows are scored however busy the machine is; but a model that hangs must not keep the lower rungs from
+serving."""
 _log = logging.getLogger(__name__)
 
 
@@ -53,17 +60,17 @@ async def warm_up(pipeline: Pipeline, rounds: int) -> Mapping[Tier, float]:
     popular = pipeline.floor.generate(build_query(bundle, request, UserState(), 0.0), max(LIMITS)).rows.tolist()
     ids = [bundle.catalogue.ids[row] for row in popular]
     took_s: dict[Tier, float] = {}
-    for turn in range(rounds):
-        for limit in LIMITS:
-            await _ask(pipeline, [(item_id, "", 0.0) for item_id in ids[turn : turn + limit]], limit)
-        for tier in (Tier.POPULARITY, Tier.CF, Tier.DEEP):
-            begun_s = perf_counter()
-            answer = await _ask(pipeline, [(item_id, "", 0.0) for item_id in ids[:50]], 20, tier)
-            took_s[answer.tier] = min(perf_counter() - begun_s, took_s.get(answer.tier, math.inf))
     try:
+        for turn in range(rounds):
+            for limit in LIMITS:
+                await _ask_in_time(pipeline, [(item_id, "", 0.0) for item_id in ids[turn : turn + limit]], limit)
+            for tier in (Tier.POPULARITY, Tier.CF, Tier.DEEP):
+                begun_s = perf_counter()
+                answer = await _ask_in_time(pipeline, [(item_id, "", 0.0) for item_id in ids[:50]], 20, tier)
+                took_s[answer.tier] = min(perf_counter() - begun_s, took_s.get(answer.tier, math.inf))
         _measure(pipeline, ids)
     except Exception:  # noqa: BLE001 - a plug-in or the model; golden requests say whether the rung can be used
-        _log.exception("the cost of scoring could not be measured")
+        _log.exception("the cost of answers could not be measured")
     _close_breakers(pipeline)
     # The rungs below first: a bundle that they are wrong in is not used at all.
     for golden in sorted(map(_Golden.of, bundle.manifest.golden), key=lambda each: each.tier):
@@ -124,6 +131,18 @@ async def _ask(
     return await pipeline.answer(request, state, RequestRecord(Deadline.never(), tier), now_s=now_s)
 
 
+async def _ask_in_time(
+    pipeline: Pipeline, events: Sequence[tuple[str, str, float]], limit: int, tier: Tier = Tier.DEEP
+) -> Recommendation:
+    """``_ask``; raises ``TimeoutError`` when there is no answer for so long that something must hang."""
+    async with asyncio.timeout(_longest_s(pipeline)):
+        return await _ask(pipeline, events, limit, tier)
+
+
+def _longest_s(pipeline: Pipeline) -> float | None:
+    return None if pipeline.deep is None else _PATIENCE * pipeline.deep.budget.longest_run_s
+
+
 def _measure(pipeline: Pipeline, ids: Sequence[str]) -> None:
     """Fit the cost of scoring to the quickest of a few runs over one row and over many."""
     bundle = pipeline.bundle
@@ -136,28 +155,36 @@ def _measure(pipeline: Pipeline, ids: Sequence[str]) -> None:
     candidates = [g.generate(query, bundle.limits[g.name]) for g in bundle.generators]
     pool = merge(candidates, query, sources, bundle.prior)
     took: list[tuple[int, float]] = []
-    for part in (pool.take(slice(1)), pool):
-        if not len(part):
-            return
-        bundle.scorer.score(query, part)
-        runs = []
-        for _ in range(_MEASUREMENTS):
-            start_s = perf_counter()
-            bundle.scorer.score(query, part)
-            runs.append(perf_counter() - start_s)
-        took.append((len(part), min(runs)))
+    stop = StopFlag()
+    timer = threading.Timer(_PATIENCE * pipeline.deep.budget.longest_run_s, stop.stop)
+    timer.start()
+    try:
+        for part in (pool.take(slice(1)), pool):
+            if not len(part):
+                return
+            bundle.scorer.score(query, part, stop)
+            runs = []
+            for _ in range(_MEASUREMENTS):
+                start_s = perf_counter()
+                bundle.scorer.score(query, part, stop)
+                runs.append(perf_counter() - start_s)
+            took.append((len(part), min(runs)))
+    finally:
+        timer.cancel()
     pipeline.deep.cost.seed(*took)
 
 
 async def _repeat(pipeline: Pipeline, golden: _Golden) -> None:
     """Ask a golden request again, of the rung that answered it."""
-    answer = await _ask(pipeline, golden.events, golden.limit, golden.tier)
-    for _ in range(_ATTEMPTS - 1):
+    version = pipeline.bundle.version
+    for _ in range(_ATTEMPTS):
+        try:
+            answer = await _ask_in_time(pipeline, golden.events, golden.limit, golden.tier)
+        except TimeoutError:
+            continue
         if answer.skipped.get(golden.tier) is not Reason.LATE:
             break
-        answer = await _ask(pipeline, golden.events, golden.limit, golden.tier)
-    version = pipeline.bundle.version
-    if answer.skipped.get(golden.tier) is Reason.LATE:
+    else:
         _log.warning("bundle %s: a golden request was late %d times and is not checked", version, _ATTEMPTS)
         return
     ids = pipeline.bundle.catalogue.ids
