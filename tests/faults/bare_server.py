@@ -1,6 +1,7 @@
 """A ``grpc.aio`` server with nothing behind it: ``python -m tests.faults.bare_server WAIT_MS COMPUTE_MS ANSWER_BYTES``.
 
-Its one method computes on the event loop, waits, computes again and answers with an id of that length. What it keeps of a
+Its one method computes on the event loop, waits, computes again and answers with an id of that length, whether its caller
+is still there or not. What it keeps of a
 call, gRPC keeps of every call, so that the memory of a real server can be judged beside it. Prints one JSON object, with its
 port, once it answers calls.
 """
@@ -11,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -27,7 +29,8 @@ async def main(wait_s: float, compute_s: float, answer_bytes: int) -> None:
     async def recommend(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
         del request, context
         _compute(compute_s)
-        await asyncio.sleep(wait_s)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(wait_s)
         _compute(compute_s)
         return answer
 

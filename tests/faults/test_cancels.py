@@ -174,7 +174,7 @@ async def test_cancels_at_any_moment_leave_nothing_behind(server: Child) -> None
 
 
 async def growth_of_a_bare_server(count: int, before: int) -> float:
-    """Bytes that stay of each cancelled call in a ``grpc.aio`` server with nothing behind it that is as busy."""
+    """Bytes that stay of each cancelled call in a ``grpc.aio`` server with nothing behind it that answers all the same."""
     with Child("tests.faults.bare_server", "1", "0.3", "1500") as bare:
         async with storm(bare, 14, recent=True) as calls:
             await calls.calls(before, cancelled=0.95)
@@ -186,10 +186,11 @@ async def growth_of_a_bare_server(count: int, before: int) -> float:
 
 @pytest.mark.faults_long
 async def test_of_a_hundred_thousand_cancels_no_more_stays_than_in_a_bare_grpc_server(server: Child) -> None:
-    """grpc.aio leaks some 100 bytes of a call that is cancelled before its status is sent (grpc/grpc#43360)."""
+    """grpc.aio leaks the batch of a status that is sent to a caller who has gone (grpc/grpc#43360), 80 bytes for each of its
+    operations. Of Python's objects none stays."""
     found = await cancelled_at_any_moment(server, 100_000, before=30_000)
     ours_bytes = found["grew_mb"] * 1e6 / found["CANCELLED"]
-    bare_bytes = await growth_of_a_bare_server(50_000, before=30_000)
+    bare_bytes = await growth_of_a_bare_server(100_000, before=30_000)
 
     note("bytes that stay of a cancelled call", {"ours": ours_bytes, "bare": bare_bytes})
     assert ours_bytes <= bare_bytes
