@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.loadtests.made_up import overload
+from tests.loadtests.toy_runs import overload
 
 from loadtests import machine, targets
 from loadtests.machine import FREE, STEADY, Machine

@@ -86,9 +86,9 @@ MUTATIONS = (
     Mutation(
         "another user's seen items are accepted",
         "core/events.py",
-        "    if owners != _CHECK.pack(user) * len(items):",
-        "    if owners != owners[: _CHECK.size] * len(items):",
-        ("tests/core/test_events.py::test_flaws_of_seen_items_are_told_apart",),
+        "    if raw == _CHECK.pack(user) * len(items):",
+        "    if raw == raw[: _CHECK.size] * len(items):",
+        ("tests/core/test_events.py::test_flaws_of_seen_items_are_told_apart_and_the_others_are_read",),
     ),
     Mutation(
         "a pair of items that one person made is kept",
@@ -142,8 +142,8 @@ MUTATIONS = (
     Mutation(
         "the reason for the highest skipped rung is missing",
         "server/rungs/request_record.py",
-        "above = [rung for rung in Tier if rung > tier]",
-        "above = [rung for rung in Tier if rung > tier][:-1]",
+        "_ABOVE = {tier: tuple(rung for rung in Tier if rung > tier) for tier in Tier}",
+        "_ABOVE = {tier: tuple(rung for rung in Tier if rung > tier)[:-1] for tier in Tier}",
         (f"{_RUNGS}/test_ladder.py::test_each_fault_has_one_tier_and_one_reason_for_each_rung_above",),
     ),
     Mutation(
