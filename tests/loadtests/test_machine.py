@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.loadtests.toy_runs import overload
 
 from loadtests import machine, targets
 from loadtests.machine import FREE, STEADY, Machine
+from tests.loadtests.toy_runs import overload
 
 FAST = Machine(1.0, 1e7)
 
