@@ -6,6 +6,7 @@ What is read from the whole input is the vocabulary (items of the items' file, e
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,10 +15,12 @@ import pytest
 
 from offline.build.builder import Builder, Training
 from offline.build.fit import World
+from offline.build.tower_training import TowerPlan
 from offline.progress import silent
 from offline.read.dataset import read_dataset
 from offline.read.engine import open_engine
 from offline.split.windows import SplitKind
+from ranking.tower_settings import TowerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +98,7 @@ class Draft(NamedTuple):
 def draft_of(
     folder: Path, events: list[Event], split: SplitKind, plan: Plan | None = None, *, deep: bool = False
 ) -> Draft:
-    """The draft at the test's cut of ``plan``, by default of the plan that the events make."""
+    """The draft at the test's cut of ``plan``, by default of the plan that the events make, with one training window."""
     folder.mkdir()
     rows = [f"{e.user},{e.item},{e.kind},{e.value},{e.time_s}" for e in events]
     (folder / "events.csv").write_text("\n".join(["user_id,item_id,event_type,value,timestamp", *rows]))
@@ -107,7 +110,7 @@ def draft_of(
         builder = Builder(
             world, split, HORIZON_DAYS, seed=0, deep=deep, progress=silent, training=Training(minutes=1e6)
         )
-        builder.plan = plan or builder.plan
+        builder.plan = plan or replace(builder.plan, train=builder.plan.train[-1:])
         (folder / "draft").mkdir()
         builder.draft(folder / "draft", builder.plan.test.cut, version="injected")
     draft = folder / "draft"
@@ -117,9 +120,12 @@ def draft_of(
 
 
 @pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search for parameters ends by itself, not by the clock."""
-    monkeypatch.setattr("offline.build.builder.CHOOSE_S", 1e9)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short search that ends by itself, not by the clock, and small networks (yet wider than there are users)."""
+    settings = TowerSettings(width=USERS + 8, context_length=20, stride=8, new_only=True)
+    monkeypatch.setattr("offline.build.builder.CHOOSE_S", 0.0)
+    monkeypatch.setattr("offline.build.tower_training.tower_plan", lambda *_: TowerPlan(settings, epochs=3, patience=3))
+    monkeypatch.setattr("offline.build.ranker_training.RANKER_EPOCHS", 2)
 
 
 def demand_same(one: Draft, other: Draft) -> None:

@@ -44,7 +44,8 @@ def made(
                 for hour, kind in enumerate(("view", "cart", "purchase")[: rng.integers(1, 4)])
             ]
     (folder / "events.csv").write_text("\n".join(lines))
-    with open_engine(memory="1GB", threads=1, folder=folder) as engine:
+    with open_engine(memory="1GB", threads=1, folder=folder) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("offline.build.builder.CHOOSE_S", 0.0)
         world = World.read(read_dataset(folder / "events.csv", engine=engine), engine, folder, request.param)
         builder = Builder(world, SplitKind.TIME, 15.0, seed=0, deep=False, progress=silent)
         (folder / "draft").mkdir()
