@@ -49,7 +49,7 @@ def collect(
     sources: tuple[str, ...],
     left_out: Callable[[str], object] = _log_left_out,
 ) -> Pool:
-    """The union of all proposals that the query allows, in no order and without a prior; a step of ``merge``.
+    """The union of all proposals that the query allows, rows ascending and without a prior; a step of ``merge``.
 
     A query with ``restrict`` gets exactly those rows, whether anybody proposed them or not.
 
@@ -165,7 +165,8 @@ def _extended(pool: Pool, more: Sequence[Candidates], query: Query, before: Sequ
     n_items, sources, held = len(query.catalogue), pool.sources, len(pool)
     new = _proposed(more, n_items)
     if query.restrict is None:
-        new = new[np.isnan(_scores_of(new, pool.rows, pool.prior, n_items))]
+        if held:
+            new = new[pool.rows.take(pool.rows.searchsorted(new), mode="clip") != new]
         new = new[query.allows(new)]
     else:
         new = NO_ROWS

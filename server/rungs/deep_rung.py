@@ -97,7 +97,7 @@ class DeepRung:
         Args:
             query: what is asked; its history is not empty.
             quick: what the quick generators found.
-            pool: of ``quick`` alone, in any order.
+            pool: what ``candidate_gen.merge.collect`` made of ``quick``.
             record: learns what was dropped and what each stage took.
             deadline: when the rung must be given up; sooner than the request's.
         """
