@@ -216,16 +216,16 @@ def _scores_of(wanted: Rows, rows: Rows, scores: Scores, n_items: int) -> Scores
     """
     if not _fits(rows, scores):
         raise ValueError(f"{rows.dtype} {rows.shape} rows with {scores.dtype} {scores.shape} scores")
-    slots: Scores | None = getattr(_scratch, "slots", None)
-    _scratch.slots = None  # not to be found again unless it is as it was, whatever is raised
-    if slots is None or len(slots) < n_items:
-        slots = np.full(n_items, np.nan, np.float32)
+    scratch: Scores | None = getattr(_scratch, "scores", None)
+    _scratch.scores = None  # not to be found again unless it is as it was, whatever is raised
+    if scratch is None or len(scratch) < n_items:
+        scratch = np.full(n_items, np.nan, np.float32)
     wide = rows.view(np.uint32).astype(np.intp)  # unsigned: -1 is out of range; and indexing by int32 is slow
-    here = slots[:n_items]
+    here = scratch[:n_items]
     here[wide] = scores
     found: Scores = here[wanted]
     here[wide] = np.nan
-    _scratch.slots = slots
+    _scratch.scores = scratch
     return found
 
 

@@ -82,19 +82,19 @@ class NeighbourTable:
         rows = self.rows[at]
         value = self.scores[at]
         value *= np.repeat(weights, count)
-        slot = self._slots()
+        position = self._positions()
         wide = rows.astype(np.intp)  # indexing by int32 is slower
-        slot[wide] = mention
-        owner = slot[wide]
+        position[wide] = mention
+        owner = position[wide]
         sums = np.bincount(owner, value.astype(np.float64), total).astype(np.float64, copy=False)
         first = np.flatnonzero(owner == mention)
         return rows[first], sums[first]
 
-    def _slots(self) -> NDArray[np.int32]:
-        slots: NDArray[np.int32] | None = getattr(self._thread, "slots", None)
-        if slots is None:
-            slots = self._thread.slots = np.empty(len(self.ptr) - 1, np.int32)
-        return slots
+    def _positions(self) -> NDArray[np.int32]:
+        positions: NDArray[np.int32] | None = getattr(self._thread, "positions", None)
+        if positions is None:
+            positions = self._thread.positions = np.empty(len(self.ptr) - 1, np.int32)
+        return positions
 
     def save(self, folder: Path) -> None:
         """Write three ``.npy`` files."""

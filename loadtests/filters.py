@@ -94,7 +94,7 @@ def _made(workspace: Workspace, items: int) -> SyntheticData:
 async def _stretches(made: SyntheticData, filters: dict[str, Filters]) -> dict[str, dict[str, float]]:
     bundle = load_bundle(made.bundle)
     users = [state_of(events) for events in made.users.events(bundle.catalogue.ids).values()][:_TURNS]
-    work = WorkPool(threads=1, slots=4)
+    work = WorkPool(threads=1, max_jobs=4)
     pipeline = Pipeline(bundle, MemoryUserStore(()), work, Settings(exercise_share=0.0))
     found = {name: await _longest(pipeline, users, each) for name, each in filters.items()}
     work.close()

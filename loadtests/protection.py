@@ -90,7 +90,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
 async def _measure(bundle: Bundle, store_url: str, user_ids: list[str], rounds: int) -> dict[str, Any]:
     settings = Settings(exercise_share=0.0)
     store = RedisUserStore(store_url, NAMESPACE, SEEN_TYPES)
-    work = WorkPool(settings.threads, settings.slots)
+    work = WorkPool(settings.threads, settings.max_jobs)
     exported = exporters(metrics_port=0)
     on = CallGuard(
         settings,

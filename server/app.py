@@ -160,7 +160,7 @@ async def serve(
         server, port = await _listen(
             settings, (Servicer(settings).handler(edge), probe.handler()), status, probe.address
         )
-        work = WorkPool(settings.threads, settings.slots)
+        work = WorkPool(settings.threads, settings.max_jobs)
         lag = LoopLag(lambda seconds: admission.observe_delay(max(seconds, probe.wait_s)))
         started: Started | None = None
         try:

@@ -72,7 +72,7 @@ def add_gauges(
         lambda: [(probe.failures, {})],
         "counter",
     )
-    gauge("terrace.work.free_slots", "{job}", "Jobs that the work pool still takes.", lambda: [(work.free_slots, {})])
+    gauge("terrace.work.free_jobs", "{job}", "Jobs that the work pool still takes.", lambda: [(work.free_jobs, {})])
     gauge("terrace.work.stuck", "{thread}", "Threads that do not come back.", lambda: [(work.stuck, {})])
     gauge(
         "terrace.breaker.state",

@@ -19,7 +19,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("reserve_share",), lambda value: 0 <= value <= 0.9, "lie between 0 and 0.9"),
     (("exercise_share",), lambda value: 0 <= value <= 0.25, "lie between 0 and 0.25"),
     (("trace_share",), lambda value: 0 <= value <= 1, "lie between 0 and 1"),
-    (("threads", "slots", "store_connections"), lambda value: value >= 1, "be at least 1"),
+    (("threads", "max_jobs", "store_connections"), lambda value: value >= 1, "be at least 1"),
     (("port", "metrics_port"), lambda value: 0 <= value <= 65535, "lie between 0 and 65535"),
 )
 
@@ -63,7 +63,7 @@ class Settings:
         threads: threads that run slow generators and the model. One thread and the event loop keep two cores busy; more
             only take the interpreter from each other.
 
-        slots: jobs that may wait or run on those threads; a job that finds none free does not start.
+        max_jobs: jobs that may wait or run on those threads; a job that finds none free does not start.
 
         surfaces: surface -> whether items of the user's own past may come back there; others say no.
 
@@ -97,7 +97,7 @@ class Settings:
     score_timeout_ms: float = 50.0
     exercise_share: float = 0.005
     threads: int = 1
-    slots: int = 64
+    max_jobs: int = 64
     surfaces: Mapping[str, bool] = field(default_factory=dict)
     warm_up_requests: int = 5
     lame_duck_s: float = 5.0

@@ -51,26 +51,26 @@ class WorkPool:
     """Threads with a bounded queue; belongs to one event loop.
 
     A job's outcome is its value or the reason why there is none, so that callers branch on a value
-    and never on an exception. A job keeps its slot until its thread is free again: slots that
+    and never on an exception. A job keeps its place until its thread is free again: places that
     are held by stuck work bound what can pile up behind it. A thread that is stuck in an abandoned job is
     replaced by another until it comes back, so that one plug-in that hangs does not take the model with it.
 
     Attributes:
-        free_slots: jobs that may still be started.
+        free_jobs: jobs that may still be started.
 
         stuck: threads that are stuck and replaced.
 
         stuck_in: abandoned jobs that have not come back, by the part that each is stuck in.
     """
 
-    def __init__(self, threads: int, slots: int) -> None:
+    def __init__(self, threads: int, max_jobs: int) -> None:
         """Start the threads.
 
         Args:
             threads: how many.
-            slots: jobs that may wait or run at a time.
+            max_jobs: jobs that may wait or run at a time.
         """
-        self.free_slots = slots
+        self.free_jobs = max_jobs
         self.stuck = 0
         self.stuck_in: Counter[str] = Counter()
         self._limited_log = RateLimitedLog(_log)
@@ -90,13 +90,13 @@ class WorkPool:
         Returns:
             The job; None when every slot is taken, and then nothing is called.
         """
-        if self.free_slots <= 0:
+        if self.free_jobs <= 0:
             return None
-        self.free_slots -= 1
+        self.free_jobs -= 1
         loop = asyncio.get_running_loop()
 
         def finish(outcome: T | Reason) -> None:
-            self.free_slots += 1
+            self.free_jobs += 1
             job.ended = True
             if job.stuck_in is not None:
                 self.stuck_in[job.stuck_in] -= 1

@@ -37,7 +37,7 @@ class InProcess:
         """Open the bundle in ``folder``."""
         bundle = load_bundle(folder)
         self._loop = asyncio.new_event_loop()
-        self._work = WorkPool(threads=1, slots=len(bundle.generators) + 1)
+        self._work = WorkPool(threads=1, max_jobs=len(bundle.generators) + 1)
         self._answer_from(bundle)
 
     def _answer_from(self, bundle: Bundle) -> None:

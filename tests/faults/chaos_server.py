@@ -309,7 +309,7 @@ class Chaos:
             "slowdown": pipeline.deep.cost.slowdown,
             "threads": sum(t.name.startswith("work-") for t in threading.enumerate()),
             "stuck": work.stuck,
-            "free_slots": work.free_slots,
+            "free_jobs": work.free_jobs,
             "lag_worst_ms": parts["lag"].worst_s * 1000,
             "store_in_use": parts["store"].in_use,
             "store_misses": dict(parts["store"].misses),

@@ -34,12 +34,12 @@ NEW_OBJECTS = 1_000
 TASKS = 8
 """Those that a server without a call has, and no more."""
 CONNECTIONS = 32
-SLOTS = 64
+MAX_JOBS = 64
 AT_ONCE = 24
 CHANNELS = 8
 LONGEST_S = 0.02
 """Calls are cancelled at any moment of this long, which is longer than most of them take."""
-SETTINGS = {"port": 0, "exercise_share": 0.0, "slots": SLOTS, "store_connections": CONNECTIONS}
+SETTINGS = {"port": 0, "exercise_share": 0.0, "max_jobs": MAX_JOBS, "store_connections": CONNECTIONS}
 
 
 class Storm:
@@ -73,7 +73,7 @@ class Storm:
         """What is left in the server once it has had time to end everything."""
         for _ in range(40):
             stats = self.stats()
-            busy = stats["in_flight"], stats["model_running"], stats["store_in_use"], SLOTS - stats["free_slots"]
+            busy = stats["in_flight"], stats["model_running"], stats["store_in_use"], MAX_JOBS - stats["free_jobs"]
             if not any(busy) and stats["tasks"] <= TASKS:
                 break
             await asyncio.sleep(0.05)
@@ -120,7 +120,7 @@ async def storm(server: Child, seed: int, *, recent: bool = False) -> AsyncItera
 
 def nothing_is_left(stats: dict[str, Any]) -> None:
     assert stats["in_flight"] == 0, stats
-    assert stats["free_slots"] == SLOTS, stats
+    assert stats["free_jobs"] == MAX_JOBS, stats
     assert stats["model_running"] == 0, stats
     assert stats["stuck"] == 0, stats
     assert stats["store_in_use"] == 0, stats

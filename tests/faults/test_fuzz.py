@@ -154,7 +154,7 @@ async def without_grpc(count: int) -> None:
         note(f"{count} requests in process", found)
         assert min(codes.values()) > count / 10, found
         assert found["grew_mb"] < GROWTH_MB, found
-        assert (server.admission.in_flight, server.work.free_slots) == (0, 16)
+        assert (server.admission.in_flight, server.work.free_jobs) == (0, 16)
         assert {breaker.state for breaker in server.pipeline.breakers.values()} == {State.CLOSED}
 
 
@@ -215,7 +215,7 @@ async def over_the_wire(server: Child, count: int) -> None:
     assert set(stats["served"]) == {"OK", "INVALID_ARGUMENT"}, stats["served"]
     assert min(ended.values()) > count / 10, found
     assert found["grew_mb"] < GROWTH_MB, found
-    assert (stats["in_flight"], stats["free_slots"]) == (0, 64), stats
+    assert (stats["in_flight"], stats["free_jobs"]) == (0, 64), stats
     assert {breaker["opened"] for breaker in stats["breakers"].values()} == {0}, stats
 
 

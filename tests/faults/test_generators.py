@@ -92,7 +92,7 @@ async def test_a_generator_that_stays_broken_is_left_alone_until_it_is_healed(
     )
     assert stats["stuck"] <= MOST_AWAY
     assert healed["stuck"] == 0
-    assert healed["free_slots"] == 64
+    assert healed["free_jobs"] == 64
     assert healed["parts"][name]["most_probing"] == 1
 
 

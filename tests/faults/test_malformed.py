@@ -227,7 +227,7 @@ async def test_bad_input_moves_neither_breakers_nor_limit_nor_costs_and_good_cal
 
     assert server.admission.cost_s == costs
     assert (server.admission.in_flight, server.admission.pressure) == (0, 0)
-    assert server.work.free_slots == 16
+    assert server.work.free_jobs == 16
     assert {breaker.state for breaker in server.pipeline.breakers.values()} == {State.CLOSED}
     assert not any(sum(breaker.transitions.values()) for breaker in server.pipeline.breakers.values())
     assert {call.status for call in server.calls} == {"INVALID_ARGUMENT"}

@@ -75,7 +75,7 @@ def overloaded(server: ServerUnderLoad, times: float, goodput: float, seconds: f
     assert probes.percentile_ms(99) <= 50, found
     assert found["memory"] < 0.2, found
     stats = server.stats()
-    assert (stats["in_flight"], stats["free_slots"]) == (0, 64)
+    assert (stats["in_flight"], stats["free_jobs"]) == (0, 64)
     assert {breaker["opened"] for breaker in stats["breakers"].values()} == {0}
 
 

@@ -39,7 +39,7 @@ async def test_a_run_that_overruns_is_stopped_and_its_thread_is_free_at_once(
     calls = await callers.since(0)
 
     assert outcomes(calls).get("CF late", 0) >= 4, outcomes(calls)
-    assert server.stats()["free_slots"] == 64
+    assert server.stats()["free_jobs"] == 64
 
 
 @pytest.mark.parametrize("fault", ["hang", "slow 1000"])

@@ -39,7 +39,7 @@ async def test_a_run_of_the_tower_that_overruns_is_stopped_and_the_next_request_
 
     assert outcomes(calls[::2]).get("CF late", 0) >= 3, outcomes(calls)
     assert outcomes(calls[1::2]).get("DEEP", 0) >= 3, outcomes(calls)
-    assert server.stats()["free_slots"] == 64
+    assert server.stats()["free_jobs"] == 64
     assert server.stats()["parts"]["user_tower"]["calls"] == sum(call.tier in {"CF", "DEEP"} for call in calls)
 
 

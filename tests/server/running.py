@@ -55,7 +55,7 @@ async def running(
     """Serve; by default nothing is exercised (``rng``)."""
     settings = settings or Settings(default_deadline_ms=20_000, max_request_ms=20_000)
     store = store or MemoryUserStore(("purchase",))
-    work = WorkPool(threads=threads, slots=16)
+    work = WorkPool(threads=threads, max_jobs=16)
     calls: list[Call] = []
     admission = Admission(threads)
     edge = CallGuard(settings, admission, calls.append, rng)

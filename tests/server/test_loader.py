@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def test_a_loaded_bundle_answers(folder: Path) -> None:
     bundle = load_bundle(folder)
-    work = WorkPool(threads=1, slots=2)
+    work = WorkPool(threads=1, max_jobs=2)
     pipeline = Pipeline(bundle, MemoryUserStore(()), work, Settings())
 
     record = RequestRecord(Deadline.never(), Tier.DEEP)
@@ -114,7 +114,7 @@ def test_a_model_folder_that_is_a_link_disables_the_deep_rung(tmp_path: Path) ->
 
 
 async def test_answers_tell_a_disabled_rung_from_one_that_was_never_built(tmp_path: Path) -> None:
-    work = WorkPool(threads=1, slots=2)
+    work = WorkPool(threads=1, max_jobs=2)
     reasons = []
     for folder in (write_broken_model(tmp_path / "v1"), write_bundle(tmp_path / "v2")):
         pipeline = Pipeline(load_sound_rungs(folder), MemoryUserStore(()), work, Settings())
@@ -156,7 +156,7 @@ def test_a_catalogue_of_another_size_is_refused(folder: Path) -> None:
 
 
 async def test_golden_answers_must_come_again(folder: Path) -> None:
-    work = WorkPool(threads=1, slots=2)
+    work = WorkPool(threads=1, max_jobs=2)
     history = [("item-11", "view", 60.0), ("item-02", "purchase", 3600.0)]
     golden = await record_golden(Pipeline(load_bundle(folder), MemoryUserStore(()), work, Settings()), history, 5)
     seal(folder, golden=(golden,))

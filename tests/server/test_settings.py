@@ -29,7 +29,7 @@ BOUNDS: dict[str, tuple[str, list[float], list[float]]] = {
     "exercise_share": ("must lie between 0 and 0.25", [0, 0.25], [-0.001, 0.251, NAN]),
     "trace_share": (SHARE, [0, 1], [-0.001, 1.001, NAN]),
     "threads": (FROM_1, [1, 64], [0, -1]),
-    "slots": (FROM_1, [1, 64], [0, -1]),
+    "max_jobs": (FROM_1, [1, 64], [0, -1]),
     "store_connections": (FROM_1, [1, 64], [0, -1]),
     "port": (PORT, [0, 65535], [-1, 65536]),
     "metrics_port": (PORT, [0, 65535], [-1, 65536]),

@@ -56,7 +56,7 @@ class Store(MemoryUserStore):
 async def started(
     folders: Sequence[Path], load: Callable[[Path], Bundle] = load_sound_rungs, settings: Settings = SETTINGS
 ) -> AsyncIterator[Started]:
-    work = WorkPool(threads=1, slots=4)
+    work = WorkPool(threads=1, max_jobs=4)
     Store.opened = 0
     try:
         up = await start_up(folders, load, lambda _: Store(), work, settings)
@@ -67,7 +67,7 @@ async def started(
 
 
 async def golden_of(bundle: Bundle, tier: Tier) -> dict[str, Any]:
-    work = WorkPool(threads=1, slots=4)
+    work = WorkPool(threads=1, max_jobs=4)
     entry = await record_golden(Pipeline(bundle, MemoryUserStore(()), work, Settings()), HISTORY, 5, tier)
     work.close()
     assert entry["tier"] == tier.name

@@ -143,8 +143,8 @@ class VirtualPool(WorkPool):
         alive: its threads.
     """
 
-    def __init__(self, loop: VirtualLoop, threads: int = 1, slots: int = 16) -> None:
-        super().__init__(0, slots)
+    def __init__(self, loop: VirtualLoop, threads: int = 1, max_jobs: int = 16) -> None:
+        super().__init__(0, max_jobs)
         self.alive = 0
         self._loop = loop
         self._jobs = _Turns(loop)  # type: ignore[assignment]  # as much of a queue as is needed
@@ -164,14 +164,14 @@ class VirtualPool(WorkPool):
 
 
 @contextmanager
-def virtual(threads: int = 1, slots: int = 16) -> Iterator[tuple[VirtualLoop, VirtualPool]]:
+def virtual(threads: int = 1, max_jobs: int = 16) -> Iterator[tuple[VirtualLoop, VirtualPool]]:
     """A loop and a pool, which are idle in the end, and whose threads have gone."""
     loop = VirtualLoop()
     try:
-        pool = VirtualPool(loop, threads, slots)
+        pool = VirtualPool(loop, threads, max_jobs)
         yield loop, pool
         loop.settle()
-        assert (pool.free_slots, pool.stuck, pool.alive) == (slots, 0, threads)
+        assert (pool.free_jobs, pool.stuck, pool.alive) == (max_jobs, 0, threads)
         pool.close()
         loop.settle()
         assert pool.alive == 0

@@ -133,7 +133,7 @@ def test_a_slow_generator_behind_an_open_breaker_is_not_called_and_the_model_sco
 
 
 def test_with_an_open_breaker_and_no_slot_there_is_no_time() -> None:
-    with virtual(slots=1) as (loop, work):
+    with virtual(max_jobs=1) as (loop, work):
         world = World(loop, work)
         breaker = world.pipeline.breakers["far"]
         breaker._enter(State.OPEN)

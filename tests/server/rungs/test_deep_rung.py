@@ -86,7 +86,7 @@ def test_one_late_generator_of_two_costs_only_itself() -> None:
 
 
 def test_one_slot_is_enough_for_any_number_of_slow_generators() -> None:
-    with virtual(slots=1) as (loop, work):
+    with virtual(max_jobs=1) as (loop, work):
         world = World(loop, work)
         world.add("other", 0.001)
         answer = world.answer()
@@ -95,7 +95,7 @@ def test_one_slot_is_enough_for_any_number_of_slow_generators() -> None:
 
 
 def test_a_late_generator_without_a_slot_for_what_is_left_leaves_no_time() -> None:
-    with virtual(slots=1) as (loop, work):
+    with virtual(max_jobs=1) as (loop, work):
         world = World(loop, work, far_s=3.0)
         world.add("other", 0.001)
         answer = world.answer()
@@ -109,17 +109,17 @@ def test_a_thread_that_is_faster_than_the_event_loop_changes_nothing(world: Worl
     class AtOnce:
         """A pool with one slot, whose thread is faster than the event loop."""
 
-        slots = 1
+        free_jobs = 1
 
         def start(self, run: Callable[[], object], report: Callable[[object], None]) -> object:
-            if not self.slots:
+            if not self.free_jobs:
                 return None
-            self.slots = 0
+            self.free_jobs = 0
             job = Job(run, report)
             job.started, outcome = True, run()
 
             def finish() -> None:
-                job.ended, self.slots = True, 1
+                job.ended, self.free_jobs = True, 1
                 report(outcome)
 
             world.loop.call_soon(finish)
@@ -140,7 +140,7 @@ def test_a_thread_that_is_faster_than_the_event_loop_changes_nothing(world: Worl
 
 
 def test_without_any_slot_there_is_no_time() -> None:
-    with virtual(slots=1) as (loop, work):
+    with virtual(max_jobs=1) as (loop, work):
         world = World(loop, work, far_s=3.0)
         world.answer()
         begun = len(world.begun)
@@ -169,7 +169,7 @@ def test_a_model_that_overruns_is_stopped_and_cf_answers_in_time(world: World) -
 
     assert (answer.tier, answer.skipped[Tier.DEEP], answer.dropped) == (Tier.CF, LATE, {})
     assert (world.outcomes("far"), world.outcomes(SCORER)) == ([SUCCESS], [FAILURE])
-    assert (world.work.free_slots, world.work.alive) == (16, 1)
+    assert (world.work.free_jobs, world.work.alive) == (16, 1)
 
 
 def test_a_model_that_hangs_is_stopped_long_before_a_long_deadline(world: World) -> None:
@@ -299,7 +299,7 @@ def test_a_caller_that_goes_away_frees_the_thread_and_says_nothing_of_the_parts(
     world.loop.settle()
 
     assert {name: world.outcomes(name) for name in told} == told
-    assert (world.work.free_slots, world.work.alive) == (16, 1)
+    assert (world.work.free_jobs, world.work.alive) == (16, 1)
     assert all(begun_s <= at_s for _, begun_s in world.begun)  # and nothing was begun after that
 
 
@@ -325,7 +325,7 @@ async def test_a_thread_that_comes_free_after_the_deadline_begins_nothing_though
     """In real time: only there do threads go on while the event loop computes where it should not."""
     clock, called = [0.0], []
     release, passed = threading.Event(), threading.Event()
-    work = WorkPool(threads=1, slots=4)
+    work = WorkPool(threads=1, max_jobs=4)
     far = toy.ToyGenerator("far", False, 7, lambda: called.append("far"))
     bundle = toy.bundle(far=far, scorer=toy.ToyScorer(lambda _: called.append(SCORER)))
     served = Pipeline(bundle, MemoryUserStore(()), work, Settings(), now_s=lambda: 1000.0)
@@ -333,7 +333,7 @@ async def test_a_thread_that_comes_free_after_the_deadline_begins_nothing_though
     work.start(lambda: release.wait(30), lambda _: None)
     deadline = Deadline.after(0.05, lambda: clock[0])
     asked = asyncio.create_task(served.recommend(REQUEST, RequestRecord(deadline)))
-    while work.free_slots > 2:  # noqa: ASYNC110 - until it waits for the thread
+    while work.free_jobs > 2:  # noqa: ASYNC110 - until it waits for the thread
         await asyncio.sleep(0)
     work.start(passed.set, lambda _: None)
     clock[0] = 1.0
@@ -350,7 +350,7 @@ async def test_scoring_does_not_begin_after_the_deadline_though_the_event_loop_i
     """In real time, as above."""
     clock, called = [0.0], []
     began, release, passed = threading.Event(), threading.Event(), threading.Event()
-    work = WorkPool(threads=1, slots=4)
+    work = WorkPool(threads=1, max_jobs=4)
 
     def search() -> None:
         began.set()

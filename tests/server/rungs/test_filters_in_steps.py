@@ -170,7 +170,7 @@ def test_rows_to_rank_are_looked_for_nowhere() -> None:
 
 @pytest.fixture
 def work() -> Generator[WorkPool, None, None]:
-    pool = WorkPool(threads=1, slots=4)
+    pool = WorkPool(threads=1, max_jobs=4)
     yield pool
     pool.close()
 

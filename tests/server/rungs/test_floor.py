@@ -75,7 +75,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    work = WorkPool(threads=1, slots=4)
+    work = WorkPool(threads=1, max_jobs=4)
     with asyncio.Runner() as runner:
         yield Served(work, runner)
     work.close()

@@ -36,7 +36,7 @@ KNOWN = UserState(toy.HISTORY)
 
 @pytest.fixture
 def work() -> Iterator[WorkPool]:
-    pool = WorkPool(threads=2, slots=4)
+    pool = WorkPool(threads=2, max_jobs=4)
     yield pool
     pool.close()
 
@@ -73,7 +73,7 @@ def waits(release: threading.Event) -> None:
 
 
 async def all_free(work: WorkPool) -> None:
-    while work.free_slots < 4:  # noqa: ASYNC110 - the pool tells nobody, and its threads are about to
+    while work.free_jobs < 4:  # noqa: ASYNC110 - the pool tells nobody, and its threads are about to
         await asyncio.sleep(0)
 
 
@@ -188,7 +188,7 @@ async def test_a_generator_that_is_late_is_named_and_the_model_scores_the_rest(w
 
 async def test_stuck_threads_keep_no_request_from_its_cf_answer_and_nothing_piles_up() -> None:
     release = threading.Event()
-    work = WorkPool(threads=1, slots=2)
+    work = WorkPool(threads=1, max_jobs=2)
     bundle = toy.bundle(scorer=scorer(lambda stop: waits(release)))  # noqa: ARG005 - deaf to stop
     served = pipeline(bundle, work)
 

@@ -78,7 +78,7 @@ class Replay:
 
 @pytest.fixture(scope="module")
 def replay() -> Iterator[Replay]:
-    work = WorkPool(threads=1, slots=4)
+    work = WorkPool(threads=1, max_jobs=4)
     with asyncio.Runner() as runner:
         yield Replay(work, runner)
     work.close()
@@ -127,7 +127,7 @@ def test_every_answer_is_unique_allowed_finite_and_as_long_as_can_be(
 
 @pytest.fixture
 def served() -> Iterator[Pipeline]:
-    work = WorkPool(threads=1, slots=4)
+    work = WorkPool(threads=1, max_jobs=4)
     store = MemoryUserStore(("purchase",))
     yield Pipeline(toy.bundle(), store, work, Settings(), now_s=lambda: NOW_S)
     work.close()

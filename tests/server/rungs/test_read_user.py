@@ -45,7 +45,7 @@ class CountingStore(MemoryUserStore):
 
 @pytest.fixture
 def work() -> Iterator[WorkPool]:
-    pool = WorkPool(threads=1, slots=4)
+    pool = WorkPool(threads=1, max_jobs=4)
     yield pool
     pool.close()
 

@@ -52,7 +52,7 @@ def test_a_tower_that_overruns_is_stopped_and_cf_answers_in_time(world: World) -
 
     assert (answer.tier, answer.skipped[Tier.DEEP], answer.dropped) == (Tier.CF, LATE, {"far": NO_TIME})
     assert (world.outcomes(TOWER), world.outcomes("far"), world.outcomes(SCORER)) == ([FAILURE], [NEUTRAL], [NEUTRAL])
-    assert (world.work.free_slots, world.work.alive) == (16, 1)
+    assert (world.work.free_jobs, world.work.alive) == (16, 1)
     assert list(answer.stage_ms) == ["store", "propose", "merge", "retrieve", "select"]
 
 
@@ -126,7 +126,7 @@ def test_a_caller_that_goes_away_stops_the_tower_and_says_nothing_of_it(world: W
     world.loop.run(go_away())
     world.loop.run(asyncio.sleep(0.001))
 
-    assert (world.outcomes(TOWER), world.work.free_slots, world.work.alive) == ([NEUTRAL], 16, 1)
+    assert (world.outcomes(TOWER), world.work.free_jobs, world.work.alive) == ([NEUTRAL], 16, 1)
 
 
 def test_a_tower_with_little_time_that_is_late_has_not_failed(world: World) -> None:

@@ -63,19 +63,19 @@ async def test_the_outcome_is_the_value_or_why_there_is_none_and_is_told_on_the_
     run: Callable[[], Any], outcome: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On real threads."""
-    work = WorkPool(threads=2, slots=2)
+    work = WorkPool(threads=2, max_jobs=2)
     told: asyncio.Future[tuple[Any, threading.Thread]] = asyncio.get_running_loop().create_future()
     job = work.start(run, lambda said: told.set_result((said, threading.current_thread())))
 
     assert await told == (outcome, threading.current_thread())
     assert job is not None
-    assert (job.started, job.ended, work.free_slots) == (True, True, 2)
+    assert (job.started, job.ended, work.free_jobs) == (True, True, 2)
     assert ("hunter2" in caplog.text) == (outcome is Reason.FAILED)
     work.close()
 
 
 async def test_an_idle_thread_keeps_no_job_alive() -> None:
-    work = WorkPool(threads=1, slots=2)
+    work = WorkPool(threads=1, max_jobs=2)
     gone = threading.Event()
 
     class Request:
@@ -106,10 +106,10 @@ def test_jobs_run_in_order_on_as_many_threads_as_there_are() -> None:
 
 
 def test_a_job_that_finds_no_slot_does_not_start_and_nothing_is_told() -> None:
-    with virtual(slots=2) as (loop, work):
+    with virtual(max_jobs=2) as (loop, work):
         world = World(loop, work)
         jobs = [world.start(lambda: loop.spend(1.0)) for _ in range(3)]
-        full = work.free_slots
+        full = work.free_jobs
         world.wait(1.5)
         again = world.start(lambda: None)
         world.wait(10)
@@ -122,13 +122,13 @@ def test_a_job_that_finds_no_slot_does_not_start_and_nothing_is_told() -> None:
 
 def test_a_job_abandoned_while_it_waits_is_skipped_and_its_slot_comes_free() -> None:
     ran: list[str] = []
-    with virtual(slots=2) as (loop, work):
+    with virtual(max_jobs=2) as (loop, work):
         world = World(loop, work)
         world.takes(1.0)
         job = world.start(lambda: ran.append("ran"))
         assert job is not None
         work.abandon(job)
-        assert work.free_slots == 0
+        assert work.free_jobs == 0
         world.wait(2)
 
     assert ran == []
@@ -147,7 +147,7 @@ def test_a_thread_that_is_stuck_has_a_replacement_until_it_is_back() -> None:
         work.abandon(stuck)  # once is enough
         world.wait(0.1)
         assert ([value for value, _ in world.said], work.alive, work.stuck) == (["next"], 2, 1)
-        assert work.free_slots == 15  # the stuck one holds its slot
+        assert work.free_jobs == 15  # the stuck one holds its place
 
         world.wait(5.0)
         assert ([value for value, _ in world.said], work.alive, work.stuck) == (["next", "stuck"], 1, 0)
@@ -164,7 +164,7 @@ def test_what_has_ended_needs_no_replacement() -> None:
 
 
 def test_there_are_only_so_many_replacements_and_all_go_in_the_end() -> None:
-    with virtual(slots=20) as (loop, work):
+    with virtual(max_jobs=20) as (loop, work):
         world = World(loop, work)
         jobs = [world.takes(5.0, i) for i in range(10)]
         for job in jobs:
@@ -200,7 +200,7 @@ def test_closing_lets_what_is_queued_end_and_stuck_threads_too() -> None:
 
 def test_a_job_that_outlives_its_event_loop_bothers_nobody() -> None:
     """On a real thread."""
-    release, work = threading.Event(), WorkPool(threads=1, slots=2)
+    release, work = threading.Event(), WorkPool(threads=1, max_jobs=2)
     told: list[object] = []
 
     async def leave() -> None:

@@ -262,7 +262,7 @@ async def test_the_parts_of_a_server_can_be_watched() -> None:
         admission.shed[Criticality.BATCH] = 3
         assert observed.counts("terrace.shed")[labels(criticality="batch")] == 3
         assert observed.counts("terrace.loop.lag") == {labels(): 0.25}
-        assert observed.counts("terrace.work.free_slots") == {labels(): 16}
+        assert observed.counts("terrace.work.free_jobs") == {labels(): 16}
         assert observed.counts("terrace.work.stuck") == {labels(): 0}
         levels = dict.fromkeys(names, 0) | {"far": 2, "user_store": 1}
         state = {labels(dependency=name): level for name, level in levels.items()}
@@ -308,7 +308,7 @@ async def test_prometheus_sees_calls_and_parts_and_the_store(valkey: str) -> Non
         ("terrace_accept_queue_probe_failures_total", 0, 0),
         ("terrace_pressure", 0, 0),
         ("terrace_loop_lag_seconds", 0, AMPLE_S),
-        ("terrace_work_free_slots", 16, 16),
+        ("terrace_work_free_jobs", 16, 16),
         ("terrace_work_stuck", 0, 0),
         ("terrace_store_in_use", 0, 1),
         ("terrace_scorer_row_cost_seconds", 1e-9, 1),
