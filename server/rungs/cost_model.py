@@ -54,6 +54,6 @@ class CostModel:
         """Fit both parts to two runs (rows, seconds) of different sizes."""
         (few, few_s), (many, many_s) = small, large
         if many > few:
-            self.row_s = max(many_s - few_s, 0.0) / (many - few)  # 0 where rows cost less than can be told
+            self.row_s = max(many_s - few_s, 0.0) / (many - few)  # 0 where rows cost less than can be measured
             self.fixed_s = max(few_s - few * self.row_s, 0.0)
             self.slowdown = 1.0

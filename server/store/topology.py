@@ -1,7 +1,7 @@
 """Which server holds a key: known at once for a single one, found in the background behind Sentinels and in a Cluster.
 
 Nobody ever waits for this. Until it is known, and after it changed, reads are misses; each failure asks for a refresh.
-Refreshes run one at a time and seldom.
+Refreshes run one at a time, with pauses.
 
 redis-py finds servers too, but on the way of a command, which then waits: ``RedisCluster`` refreshes and sends again when a
 slot has moved, and ``Sentinel.discover_master`` does not ask the server that is named whether it is a master. Writes, for

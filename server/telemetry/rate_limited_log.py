@@ -1,4 +1,4 @@
-"""Log lines for what may happen at every call: written at once, then seldom, with how often it happened meanwhile.
+"""Log lines for what may happen at every call: written at once, then at intervals, with how often it happened meanwhile.
 
 A line a request would be a second outage.
 """

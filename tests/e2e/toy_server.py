@@ -21,13 +21,13 @@ from tests.server import toy
 FOLDER = Path(sys.argv[1])
 
 
-def say(*what: object) -> None:
+def print_line(*what: object) -> None:
     sys.stdout.write(f"{what[-1]}\n")
     sys.stdout.flush()
 
 
 def load(folder: Path) -> object:
-    say("loading")
+    print_line("loading")
     if (folder / "native").exists():
         search_for_ever()
     (folder / "load").read_bytes()
@@ -52,4 +52,4 @@ def hold(_: object) -> None:
 if __name__ == "__main__":
     chosen = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
     settings = Settings(port=int(sys.argv[2]), max_request_ms=30_000, **{"lame_duck_s": 0.0, **chosen})
-    leave(run(settings, [FOLDER], on_ready=say, load=load))
+    leave(run(settings, [FOLDER], on_ready=print_line, load=load))

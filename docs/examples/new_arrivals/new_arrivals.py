@@ -25,7 +25,7 @@ _ORDER = "order.npy"
 
 @dataclass(frozen=True)
 class Params:
-    """What ``build`` may be told; kept in the bundle.
+    """Parameters of ``build``; kept in the bundle.
 
     Attributes:
         history: newest events whose categories are looked at.

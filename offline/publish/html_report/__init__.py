@@ -100,7 +100,7 @@ def _sections(
 
 def _about(figures: Mapping[str, Any]) -> str:
     if not figures:
-        return "Nothing was measured: there were no cases in the last window, or the build was told not to."
+        return "Nothing was measured: there were no cases in the last window, or the build was asked not to."
     split = figures["split"]
     windows = {
         "time": "everything in the {days:.3g} days before the end of the data",
