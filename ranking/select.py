@@ -48,7 +48,11 @@ def select(query: Query, pool: Pool, scores: Scores, popularity: PopularityFloor
         popularity: fills up.
     """
     scored, limit = len(scores), query.limit
-    order = np.argsort(-scores, kind="stable")[:limit]
+    order = np.argsort(-scores)  # four times as fast as a stable sort, which only ties need
+    best = scores[order[: limit + 1]]
+    if (best[1:] == best[:-1]).any():
+        order = np.argsort(-scores, kind="stable")
+    order = order[:limit]
     if len(order) < limit:
         order = np.concatenate([order, np.arange(scored, min(len(pool), scored + limit - len(order)))])
     rows = pool.rows[order]
