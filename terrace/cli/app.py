@@ -42,6 +42,10 @@ app.command("similar")(ask.similar)
 app.add_typer(bundle.app, name="bundle")
 
 BAD_INPUT = 2
+_OFFLINE = frozenset(
+    {"duckdb", "ibis", "jinja2", "markupsafe", "onnx", "onnxscript", "pyarrow", "scipy", "sklearn", "torch"}
+)
+"""Modules of the dependency group ``offline``, which a machine that only serves does not have."""
 
 
 def main() -> None:
@@ -50,4 +54,13 @@ def main() -> None:
         app()
     except (BundleError, InputError, StoreError) as error:
         print_error(error)
+        sys.exit(BAD_INPUT)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _OFFLINE:
+            raise
+        print_error(
+            f"{missing} is not installed: this command needs more than serving does. In a checkout of Terrace: "
+            "pip install --group offline ."
+        )
         sys.exit(BAD_INPUT)

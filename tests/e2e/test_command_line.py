@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from dataclasses import fields
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -128,6 +130,16 @@ def test_asking_from_the_command_line(address: str, built: tuple[Path, dict[str,
 def test_what_a_user_can_mend_is_one_message_and_no_traceback(arguments: tuple[str, ...], said: str) -> None:
     done = terrace(*arguments, expect=2)
     assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("build", "--events", "e.csv"), ("ingest", "--events", "e.csv")])
+def test_where_only_what_serves_is_installed_other_commands_say_what_they_need(arguments: tuple[str, ...]) -> None:
+    program = "import sys; sys.modules['ibis'] = None; from terrace.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "ibis is not installed" in done.stderr
+    assert "pip install --group offline" in done.stderr
     assert "Traceback" not in done.stderr
 
 
