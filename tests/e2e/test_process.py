@@ -150,7 +150,7 @@ def test_a_process_that_is_asked_to_end_while_it_loads_ends_at_once(process: Pro
 
 def test_a_process_that_is_asked_to_end_while_it_is_still_being_imported_ends_with_0(tmp_path: Path) -> None:
     """Python's lines about imports say when."""
-    command = ["serve", "--bundle", str(write_bundle(tmp_path / "v1")), "--redis", "unix:///nowhere", "--port", "0"]
+    command = ["serve", "--bundle", str(write_bundle(tmp_path / "v1")), "--store-url", "unix:///nowhere", "--port", "0"]
     with subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "terrace.cli", *command], stderr=subprocess.PIPE, text=True
     ) as child:
@@ -220,7 +220,17 @@ def test_health_has_a_service_for_each_rung(process: Process) -> None:
 def serving(*arguments: str) -> Iterator[tuple[str, str]]:
     """``terrace serve`` of what is in a folder, without a store; its first line and the text of its metrics."""
     port = free_port()
-    command = ["serve", "--redis", "unix:///nowhere", "--port", "0", "--metrics-port", str(port), "--lame-duck-s", "0"]
+    command = [
+        "serve",
+        "--store-url",
+        "unix:///nowhere",
+        "--port",
+        "0",
+        "--metrics-port",
+        str(port),
+        "--lame-duck-s",
+        "0",
+    ]
     with subprocess.Popen(
         [sys.executable, "-m", "terrace.cli", *command, *arguments], stdout=subprocess.PIPE, text=True
     ) as child:
@@ -266,7 +276,7 @@ def test_a_folder_with_a_damaged_newest_bundle_is_served_from_an_older_one_and_m
 def test_a_damaged_bundle_that_is_named_is_not_replaced_by_another(tmp_path: Path) -> None:
     write_bundle(tmp_path / "v1")
     flip(write_bundle(tmp_path / "v2") / "generators" / "popularity" / "score.npy")
-    done = terrace("serve", "--bundle", str(tmp_path / "v2"), "--redis", "unix:///nowhere", "--port", "0", expect=2)
+    done = terrace("serve", "--bundle", str(tmp_path / "v2"), "--store-url", "unix:///nowhere", "--port", "0", expect=2)
 
     assert "score.npy: its SHA-256" in done.stderr.splitlines()[-1]
 
