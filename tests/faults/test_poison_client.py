@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("machine")
 TURNS = 6
 TURN_S = 1.5
+ATTEMPTS = 3
 DEADLINE_MS = 100.0
 USERS = 0.3
 """Share of the capacity that the others use."""
@@ -45,7 +46,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderLoad
 def side_by_side(
     server: ServerUnderLoad, name: str, usual: tuple[float, ...], poison: tuple[float, ...], turns: int
 ) -> None:
-    """Users are answered as quickly with ``poison`` as with ``usual`` (calls a second by ``callers.WHO``) beside them."""
+    """Users are answered as quickly with ``poison`` as with ``usual`` (calls a second by ``callers.WHO``) beside them.
+
+    A measurement in which turns alike differ too much tells nothing: it is made again, ``ATTEMPTS`` times in all.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _compare(server, name, usual, poison, turns)
+        except MachineTooBusyError:
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _compare(
+    server: ServerUnderLoad, name: str, usual: tuple[float, ...], poison: tuple[float, ...], turns: int
+) -> None:
     users = USERS * server.capacity()
     quiet, poisoned = (Phase(TURN_S, (users + more, *rest)) for more, *rest in (usual, poison))
 

@@ -129,7 +129,7 @@ def test_calls_that_nobody_waits_for_leave_room_on_the_deep_rung_for_users() -> 
                 return count
         raise AssertionError("there is no bound")
 
-    assert [admitted(kind) for kind in (BATCH, PREFETCH, USER)] == [3, 1, 2]  # waits of 12.5, 18.75 and 25 ms
+    assert [admitted(kind) for kind in (BATCH, PREFETCH, USER)] == [4, 1, 2]  # waits of 15, 22.5 and 30 ms
 
 
 @pytest.mark.parametrize("left_s", [0.1, 0.5, 60.0])
