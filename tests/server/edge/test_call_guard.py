@@ -16,7 +16,7 @@ from core.types import NO_ROWS, NO_SCORES, Reason, Recommendation, Tier
 from server.edge.call_guard import CallGuard, CallOptions, EncodedAnswer, read_metadata
 from server.edge.checks import InvalidRequestError
 from server.edge.servicer import SERVICE
-from server.overload.admission import Admission
+from server.overload.admission import CF_SHARE, DEEP_SHARE, LONGEST_QUEUE_S, Admission
 from server.overload.shedding import Criticality
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
@@ -41,7 +41,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     ),
 }
 AMPLE_MS = 20_000.0
-NO_ROOM_S = 0.0265
+NO_ROOM_S = (DEEP_SHARE[Criticality.USER] + CF_SHARE) / 2 * LONGEST_QUEUE_S
 """A wait that is too long for the deep rung and not for CF, however much time a call has."""
 POPULARITY, CF, PRECOMPUTED, DEEP = Tier
 NOT_CONFIGURED, NOT_ASKED, OVERLOADED = Reason.NOT_CONFIGURED, Reason.NOT_ASKED, Reason.OVERLOADED

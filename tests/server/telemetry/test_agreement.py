@@ -19,6 +19,7 @@ from core.types import Reason, Tier, UserState
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE
 from server.gauges import add_gauges
+from server.overload.admission import CF_SHARE, DEEP_SHARE, LONGEST_QUEUE_S
 from server.overload.breaker import State
 from server.overload.loop_lag import LoopLag
 from server.overload.shedding import Criticality
@@ -41,7 +42,7 @@ EVENT = pb.Event(item_id="item-11", event_type="view")
 SETTINGS = Settings(default_deadline_ms=3.0, max_request_ms=20_000, exercise_share=0.1, score_timeout_ms=30)
 """Who names no deadline has so little time that only the cheap rungs answer."""
 AMPLE_S = 20.0
-NO_ROOM_S = 0.0265
+NO_ROOM_S = (DEEP_SHARE[Criticality.USER] + CF_SHARE) / 2 * LONGEST_QUEUE_S
 """A wait that is too long for the deep rung and not for CF, however much time a call has."""
 KINDS = {
     "Recommend": (pb.RecommendRequest, pb.RecommendResponse),
