@@ -19,7 +19,7 @@ LONGEST_RESERVE_S = 0.05
 LAGS_OF_SLACK = 2.0
 """The event loop is late by its average lag when it is to answer from below after all; twice that covers most calls."""
 FAIR_S = 0.02
-"""A part that began with less time than this and was late has not failed. Tower, generators and model take a few
+"""A part of a climb that began with less time than this and was late has not failed. Tower, generators and model take a few
 milliseconds together, so one that needs more than this is slow by itself; short deadlines must not open its breaker."""
 
 

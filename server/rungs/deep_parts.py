@@ -47,7 +47,7 @@ class Busy(NamedTuple):
     Attributes:
         ends_s: when it overruns, on the deadline's clock.
 
-        fair: whether it had enough time that to overrun is to fail.
+        fair: whether its climb had enough time that to overrun is to fail.
     """
 
     part: str
@@ -62,12 +62,14 @@ class Parts:
         begun: whether any of them was.
     """
 
-    __slots__ = ("_breakers", "_busy", "_deadline", "_permits", "_work", "begun")
+    __slots__ = ("_breakers", "_busy", "_deadline", "_fair", "_permits", "_work", "begun")
 
     def __init__(self, breakers: Mapping[str, Breaker], work: WorkPool, deadline: Deadline) -> None:
         self._breakers, self._work, self._deadline = breakers, work, deadline
         self._permits: dict[str, int] = {}
         self._busy: Busy | None = None
+        # Judged here, not where a part begins: behind a part that hangs the next ones begin late, and count all the same.
+        self._fair = deadline.left_s() >= FAIR_S
         self.begun = False
 
     def add(self, part: str) -> bool:
@@ -108,7 +110,7 @@ class Parts:
             raise AbandonedError
         self.begun, reason = True, Reason.LATE
         if self._work.stuck_in[part] < MOST_STUCK:
-            self._busy = Busy(part, begun_s + longest_s, deadline.end_s - begun_s >= FAIR_S)
+            self._busy = Busy(part, begun_s + longest_s, self._fair)
             try:
                 found = call()
             except PartError as error:
