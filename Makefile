@@ -44,7 +44,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not faults_long" tests/faults
 
 test-faults: setup
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest -o faulthandler_timeout=1800 tests/faults
 
 test-mutations: setup
 	$(BIN)/python -m tests.mutations

@@ -31,6 +31,8 @@ from tests.server.bundle_folder import flip, write_broken_model, write_bundle
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from terrace.client import Answer
+
 ROOT = Path(__file__).parents[2]
 VIEW = Event("item-11", "view")
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -83,6 +85,17 @@ class Process:
         status: int = answer.status
         return status
 
+    async def hold(self, client: AsyncClient) -> asyncio.Task[Answer]:
+        """A call that the model has begun and keeps until ``go`` is written; calls that were lowered are made again."""
+        (self.folder / "hold").touch()
+        held = asyncio.create_task(asyncio.to_thread((self.folder / "held").read_bytes))
+        while True:
+            call = asyncio.create_task(client.recommend("ada", recent_events=[VIEW], timeout_ms=20_000))
+            await asyncio.wait((held, call), return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                return call
+            assert call.result().tier < Tier.DEEP
+
     def end(self) -> None:
         if self.child.poll() is None:
             self.child.kill()
@@ -118,9 +131,7 @@ async def test_a_call_in_flight_is_answered_when_the_process_is_asked_to_end(
 ) -> None:
     await asyncio.to_thread(process.load)
     async with AsyncClient(process.target) as client:
-        (process.folder / "hold").touch()
-        call = asyncio.create_task(client.recommend("ada", recent_events=[VIEW], timeout_ms=20_000))
-        await asyncio.to_thread((process.folder / "held").read_bytes)
+        call = await process.hold(client)
         process.child.send_signal(number)
         async with grpc.aio.insecure_channel(process.target) as channel:
             watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=20)
@@ -157,7 +168,10 @@ def test_a_process_that_is_asked_to_end_while_it_is_still_being_imported_ends_wi
         assert child.stderr is not None
         assert any(line.split("|")[-1].strip() == "uvloop" for line in child.stderr)
         child.terminate()
-        child.communicate(timeout=20)
+        try:
+            child.communicate(timeout=20)
+        finally:
+            child.kill()
 
     assert child.returncode == 0
 
@@ -237,7 +251,7 @@ def serving(*arguments: str) -> Iterator[tuple[str, str]]:
         try:
             assert child.stdout is not None
             line = child.stdout.readline().strip()
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as page:
                 yield line, page.read().decode()
         finally:
             child.terminate()

@@ -51,5 +51,7 @@ def hold(_: object) -> None:
 
 if __name__ == "__main__":
     chosen = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
-    settings = Settings(port=int(sys.argv[2]), max_request_ms=30_000, **{"lame_duck_s": 0.0, **chosen})
+    # No rung is exercised: a call that a test holds must reach the model.
+    usual = {"lame_duck_s": 0.0, "exercise_share": 0.0, "max_request_ms": 30_000}
+    settings = Settings(port=int(sys.argv[2]), **(usual | chosen))
     leave(run(settings, [FOLDER], on_ready=print_line, load=load))
