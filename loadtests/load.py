@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadtests import load_report, machine
+from loadtests import cores, load_report, machine
 from loadtests.broken import BreakableStore, broken
 from loadtests.figures import conditions
 from loadtests.history import COLUMNS, History, Run
@@ -54,8 +54,9 @@ def play(scenario: Scenario, made: SyntheticData, folder: Path, *, short: bool) 
     log = folder / f"{scenario.name}.server.log"
     before = machine.measure()
     with (
+        cores.on(cores.CALLERS),
         _rig(scenario, made, log) as (store, link, server),
-        Child("loadtests.load_generator", server.address, str(made.folder)) as crowd,
+        Child("loadtests.load_generator", server.address, str(made.folder), on=cores.CALLERS) as crowd,
     ):
         seconds = 1.2 if short else 5.0
         _closed(crowd, max(CALLERS), seconds)  # the first seconds of a process are its slowest
@@ -84,6 +85,7 @@ def play(scenario: Scenario, made: SyntheticData, folder: Path, *, short: bool) 
         "items": len(made.ids),
         "capacity_after": after,
         "machine_trouble": trouble,
+        "cores_of_server": len(cores.SERVER),
         "server_errors": len(re.findall(r"^.* (?:ERROR|CRITICAL) ", log.read_text(encoding="utf-8"), re.MULTILINE)),
         "caller_ms_per_call": found[best]["caller_ms_per_call"],
         "server_cores": dict(zip((span.name for span in spans), used, strict=True)),
@@ -100,7 +102,7 @@ def _rig(
         asyncio.run(made.users.fill(store.url, made.ids))
         store.keep()
         kind = FaultyServer if scenario.breaks_the_model else Server
-        with kind(made.bundle, link.url if scenario.slows_the_store else store.url, log=log) as server:
+        with kind(made.bundle, link.url if scenario.slows_the_store else store.url, log=log, on=cores.SERVER) as server:
             yield store, link, server
 
 

@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from loadtests import cores
 from loadtests.users import NAMESPACE
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
     from types import TracebackType
 
 _STOP_S = 15.0
@@ -37,13 +39,14 @@ def memory_mb(pid: int) -> dict[str, float]:
 class Child:
     """A Python process of ours that prints one line when it is ready."""
 
-    def __init__(self, module: str, *arguments: str, log: Path | None = None) -> None:
+    def __init__(self, module: str, *arguments: str, log: Path | None = None, on: AbstractSet[int] = cores.ALL) -> None:
         """Start it and wait for that line.
 
         Args:
             module: what ``python -m`` runs.
             arguments: its command line.
             log: file for what it writes to standard error, which is shown otherwise.
+            on: the cores that it may use.
 
         Raises:
             RuntimeError: it ended before it was ready; the log says why.
@@ -52,6 +55,7 @@ class Child:
         started_s = time.monotonic()
         self.log = log
         with ExitStack() as stack:
+            stack.enter_context(cores.on(on))
             self.process = subprocess.Popen(  # noqa: S603 - our own command
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
@@ -116,7 +120,9 @@ class Child:
 class Server(Child):
     """``terrace serve`` on a free port."""
 
-    def __init__(self, bundle: Path, store_url: str, *options: str, log: Path | None = None) -> None:
+    def __init__(
+        self, bundle: Path, store_url: str, *options: str, log: Path | None = None, on: AbstractSet[int] = cores.ALL
+    ) -> None:
         """Start it and wait until it is ready to answer.
 
         Args:
@@ -124,6 +130,7 @@ class Server(Child):
             store_url: of the user store.
             options: more of ``terrace serve``.
             log: file for what it logs, which is shown otherwise.
+            on: the cores that it may use.
         """
         where = (
             "--bundle",
@@ -137,14 +144,16 @@ class Server(Child):
             "--lame-duck-s",
             "0",
         )
-        super().__init__("terrace.cli", "serve", *where, *options, log=log)
+        super().__init__("terrace.cli", "serve", *where, *options, log=log, on=on)
         self.address = self.ready.split()[-1]
 
 
 class FaultyServer(Child):
     """A server whose model breaks on command; see ``loadtests.faulty_server``."""
 
-    def __init__(self, bundle: Path, store_url: str, *, log: Path | None = None) -> None:
+    def __init__(
+        self, bundle: Path, store_url: str, *, log: Path | None = None, on: AbstractSet[int] = cores.ALL
+    ) -> None:
         """Start it and wait until it is ready to answer; its log goes to ``log``, or is shown."""
-        super().__init__("loadtests.faulty_server", str(bundle), store_url, log=log)
+        super().__init__("loadtests.faulty_server", str(bundle), store_url, log=log, on=on)
         self.address = self.ready.split()[-1]

@@ -172,7 +172,7 @@ async def serve(
                 _log.info("asked to stop before a bundle was ready")
                 return
             pipeline, store = started.pipeline, started.store
-            admission.seed(started.cost_s)
+            admission.seed(*started.costs)
             probe.start()
             add_gauges(
                 exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag, probe=probe

@@ -18,14 +18,13 @@ from core.bundle import Fault
 from core.manifest import BundleError
 from server.loader import naming
 from server.rungs.pipeline import Pipeline
-from server.rungs.warm_up import GoldenDeepError, warm_up
+from server.rungs.warm_up import Costs, GoldenDeepError, warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from core.bundle import Bundle
-    from core.types import Tier
     from server.rungs.work_pool import WorkPool
     from server.settings import Settings
     from server.store.user_store import UserStore
@@ -50,14 +49,14 @@ class Started:
 
         store: the pipeline's user store; whoever started closes it.
 
-        cost_s: seconds that the quickest answer from each rung took.
+        costs: what its quickest answers took.
 
         passed_over: newer bundles that cannot be used, newest first.
     """
 
     pipeline: Pipeline
     store: UserStore
-    cost_s: Mapping[Tier, float]
+    costs: Costs
     passed_over: tuple[PassedOver, ...]
 
 
@@ -83,7 +82,7 @@ async def start_up(
     passed_over: list[PassedOver] = []
     for folder in folders:
         try:
-            pipeline, store, cost_s = await _open(folder, load, open_store, work, settings)
+            pipeline, store, costs = await _open(folder, load, open_store, work, settings)
         except BundleError as error:
             passed_over.append(PassedOver(folder.name, Fault.of(error)))
             if len(folders) > 1:
@@ -91,7 +90,7 @@ async def start_up(
         else:
             for tier, fault in pipeline.bundle.disabled.items():
                 _log.error("bundle %s: %s is disabled (%s): %s", folder.name, tier.name, fault.cause, fault.text)
-            return Started(pipeline, store, cost_s, tuple(passed_over))
+            return Started(pipeline, store, costs, tuple(passed_over))
     if len(passed_over) == 1:
         raise BundleError(passed_over[0].fault.text)
     each = "".join(f"\n  {version}: {fault.text}" for version, fault in passed_over)
@@ -104,23 +103,21 @@ async def _open(
     open_store: Callable[[Bundle], UserStore],
     work: WorkPool,
     settings: Settings,
-) -> tuple[Pipeline, UserStore, Mapping[Tier, float]]:
+) -> tuple[Pipeline, UserStore, Costs]:
     """A warm pipeline over one bundle, its store and what its answers cost."""
     with naming(folder):
         bundle = await _on_daemon_thread(partial(load, folder))
     store = open_store(bundle)
     try:
         with naming(folder):
-            pipeline, cost_s = await _warm(bundle, store, work, settings)
+            pipeline, costs = await _warm(bundle, store, work, settings)
     except BaseException:
         await store.close()
         raise
-    return pipeline, store, cost_s
+    return pipeline, store, costs
 
 
-async def _warm(
-    bundle: Bundle, store: UserStore, work: WorkPool, settings: Settings
-) -> tuple[Pipeline, Mapping[Tier, float]]:
+async def _warm(bundle: Bundle, store: UserStore, work: WorkPool, settings: Settings) -> tuple[Pipeline, Costs]:
     """A warm pipeline over the bundle, without the deep rung where that does not answer as it should."""
     pipeline = Pipeline(bundle, store, work, settings)
     try:

@@ -2,7 +2,8 @@
 
 gRPC's asyncio server takes one call from its completion queue in each turn of the event loop. Calls that arrive faster
 wait in that queue, which cannot be read from Python; and the loop itself is on time, since each turn is short. So while
-there is traffic, an empty call joins the same queue twenty times a second, over a socket of our own, and its wait is theirs.
+there is traffic, an empty call joins the same queue twenty times a second, and more often while there is a queue, over a
+socket of our own, and its wait is theirs.
 """
 
 from __future__ import annotations
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVERY_S = 0.05
-"""Time between probes: as long as the shortest usual deadline. A probe under way counts with the time it has waited so far,
-so that a queue is seen before its probe has come through it."""
+"""Time between probes while there is no queue: as long as the shortest usual deadline. A probe under way counts with the time
+it has waited so far, so that a queue is seen before its probe has come through it."""
+SOON_S = 0.005
+"""Time to the next probe while there is one: what one probe found is believed until the next is under way, and a queue that
+has gone must not keep calls down for another 50 ms."""
+QUEUE_S = 0.002
+"""A wait that is a queue: a turn of the event loop or two are none."""
 FEW_CALLS = 5
 """With fewer calls than this since the last probe there is no queue, and none is sent: an idle process stays idle."""
 _ORDINARY_S = 0.001
@@ -94,14 +100,14 @@ class AcceptQueueProbe:
             await asyncio.sleep(EVERY_S)
 
     async def _probe(self) -> None:
-        seen = self._arrived()
+        seen, every_s = self._arrived(), EVERY_S
         async with grpc.aio.insecure_channel(self.address) as channel:
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{_SERVICE}/{_METHOD}")
             while True:
-                await asyncio.sleep(EVERY_S)
+                await asyncio.sleep(every_s)
                 arrived = self._arrived()
-                if arrived - seen < FEW_CALLS:
-                    self._wait_s = 0.0
+                if arrived - seen < FEW_CALLS * every_s / EVERY_S:
+                    self._wait_s, every_s = 0.0, EVERY_S
                     continue
                 seen, self._token, self._sent_s = arrived, secrets.token_bytes(16), time.monotonic()
                 try:
@@ -111,6 +117,7 @@ class AcceptQueueProbe:
                         raise
                     self._wait_s = _TIMEOUT_S
                 self._sent_s = None
+                every_s = pause_s(self._wait_s)
 
     async def _probed(self, token: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         sent_s = self._sent_s
@@ -123,3 +130,8 @@ class AcceptQueueProbe:
     @staticmethod
     def _since(sent_s: float) -> float:
         return max(time.monotonic() - sent_s - _ORDINARY_S, 0.0)
+
+
+def pause_s(wait_s: float) -> float:
+    """Seconds until the next probe after one that has waited so long."""
+    return SOON_S if wait_s > QUEUE_S else EVERY_S

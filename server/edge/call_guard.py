@@ -190,8 +190,10 @@ class CallGuard:
             self._admission.give_back(permit, None)
             return
         late = answer.skipped.get(Tier.DEEP) is Reason.LATE
-        store_s = answer.stage_ms.get("store", 0.0) / 1000
-        self._admission.give_back(permit, answer.tier, waited_s=store_s, overran=late)
+        took_ms = answer.stage_ms
+        store_s = took_ms.get("store", 0.0) / 1000
+        thread_s = (took_ms.get("retrieve", 0.0) + took_ms.get("score", 0.0)) / 1000
+        self._admission.give_back(permit, answer.tier, waited_s=store_s, thread_s=thread_s, overran=late)
 
     def _new_record(self, asked: CallOptions, permit: Permit, deadline: Deadline, ceiling: Tier) -> RequestRecord:
         """How high this call may climb, and why no higher."""

@@ -1,11 +1,10 @@
 """How high a call may climb under the present load: decided before it is parsed, and without waiting.
 
-A prediction decides: how long a call would wait. The interpreter is one server with one queue, for the event loop and for the
-threads of the deep rung alike. In that queue are the calls that the event loop has not seen yet, whose delay is measured
-(``observe_delay``), and the calls under way, with the CPU that they are expected to take. A call may climb to the highest
-rung that leaves it time: the higher the rung and the less somebody waits for the answer, the shorter the queue must be. So
-users' answers get cheaper as the queue gets longer, and are in time. What can wait is shed once that lasts
-(``server.overload.shedding``).
+Two waits decide, and both are compared with the time that the call has left. Calls that the event loop has not seen yet
+wait for it: their delay is measured (``observe_delay``). Calls that were admitted to the deep rung wait for its threads: what
+they will take there is known from what answers took that met nobody. A call may climb to the highest rung for which the
+queue is short enough: the higher the rung and the less somebody waits for the answer, the shorter. So users' answers get
+cheaper as the queue gets longer, and are in time. What can wait is shed once that lasts (``server.overload.shedding``).
 """
 
 from __future__ import annotations
@@ -20,25 +19,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEEP_SHARE = {Criticality.USER: 0.6, Criticality.PREFETCH: 0.45, Criticality.BATCH: 0.3}
-"""Share of the time that a call can spare for the deep rung which it may wait. What a user may not wait for is left for
-costs that vary. Measured by short runs of ``steady`` (0.7 times the capacity): with 0.5 of it 73 and 77 % of the answers
-were DEEP in two valid runs, with 0.6 it were 85, 96 and 99 % in three; with 0.7 the simulated step to five times the load is not survived. Prefetch and
-batch leave room, three quarters and half as much, so that a flood of theirs takes nobody's DEEP answer before they are
-shed."""
-CF_SHARE = 0.65
-"""The same for CF, for everybody. More than for DEEP: in an overload those who find no room there still get an answer of
-their own from the CPU that is left, before anybody gets what is popular. The rest of the time is what the answers in the
-queue may take longer than expected, with POPULARITY behind them."""
-DELAY_SHARE = 0.25
-"""The same for the measured delay alone, for both rungs. It is measured late, and it delays every answer, those of the lowest
-rung too; what is under way is known exactly, and answers of lower rungs overtake it on the event loop."""
+"""Share of the time that a call can spare for the deep rung which it may wait. The rest is for costs that vary. Prefetch and
+batch leave room, three quarters and half as much, so that a flood of theirs takes nobody's DEEP answer before they are shed.
+"""
+DELAY_SHARE = 0.4
+"""The same for the measured delay alone, for both rungs. It has passed already for the call that is admitted, and waits for
+those behind it, which its answer will hold up. Chosen in the simulation of ``tests/server/overload``: at 0.7 times the
+capacity 0.25 lowers 1 % of the users' calls and 0.4 lowers 0.3 %; at five times the capacity 0.6 leaves a third of the DEEP
+answers. With 0.5 for CF alone twice as many users get an answer of their own at five times, but hardly any a DEEP one."""
 LONGEST_QUEUE_S = 0.05
 """A call with more time to spare than this waits no longer all the same: the process is busy with any queue at all, and a
 longer one, made by calls with long deadlines, would keep those with short ones from their answers."""
 NEGLIGIBLE_S = 0.0005
 """A wait that is none: the event loop is never quite on time, and so short a wait is no reason to lower a call."""
 _COSTS_S = {Tier.POPULARITY: 0.0005, Tier.CF: 0.0015, Tier.DEEP: 0.005}
-"""Before anything was measured; a server seeds them in warm-up."""
+_THREAD_S = 0.003
+"""Before anything was measured; a server seeds both in warm-up."""
 _UP, _DOWN = 0.01, 0.2
 """Costs follow a quicker answer at once and a slower one hardly: what is wanted is the CPU that an answer takes, and all that
 can make one slower than that is waiting for something."""
@@ -63,12 +59,12 @@ class Permit:
         alone: it met nobody: the time that it takes is what an answer costs.
     """
 
-    __slots__ = ("alone", "cap", "cost_s", "given_back", "since_s", "why")
+    __slots__ = ("alone", "cap", "given_back", "since_s", "thread_s", "why")
 
     def __init__(
-        self, cap: Tier, cost_s: float, since_s: float, *, alone: bool, why: Reason = Reason.OVERLOADED
+        self, cap: Tier, thread_s: float, since_s: float, *, alone: bool, why: Reason = Reason.OVERLOADED
     ) -> None:
-        self.cap, self.cost_s, self.since_s, self.why = cap, cost_s, since_s, why
+        self.cap, self.thread_s, self.since_s, self.why = cap, thread_s, since_s, why
         self.alone, self.given_back = alone, False
 
 
@@ -80,7 +76,9 @@ class Admission:
 
         delay_s: how long calls wait for the event loop now, measured; seconds.
 
-        cost_s: CPU that an answer of each rung takes, seconds.
+        cost_s: how long an answer of each rung takes when nobody else is there, seconds.
+
+        thread_s: the part of it that a DEEP answer keeps a thread of the deep rung busy.
 
         shed: calls refused so far, by criticality.
     """
@@ -96,11 +94,12 @@ class Admission:
         self.delay_s = 0.0
         self.shed = dict.fromkeys(Criticality, 0)
         self.cost_s = dict(_COSTS_S)
+        self.thread_s = _THREAD_S
         self._threads = threads
         self._clock = clock
         self._pressure = Pressure(clock())
         self._lower = 0
-        self._deep_backlog_s = self._loop_backlog_s = 0.0
+        self._backlog_s = 0.0
 
     @property
     def pressure(self) -> float:
@@ -117,7 +116,7 @@ class Admission:
         """
         now_s, cost_s = self._clock(), self.cost_s
         delay_s = self.delay_s
-        wait_s = delay_s + self._loop_backlog_s + self._deep_backlog_s / self._threads
+        wait_s = delay_s + self._backlog_s / self._threads
         spare_s = left_s - cost_s[Tier.DEEP]
         deep_s = min(max(spare_s, 0.0), LONGEST_QUEUE_S)
         cf_s = min(max(left_s - cost_s[Tier.CF], 0.0), LONGEST_QUEUE_S)
@@ -130,23 +129,32 @@ class Admission:
             return None
         if has_room and wait_s <= DEEP_SHARE[criticality] * deep_s + NEGLIGIBLE_S:
             cap = min(Tier.DEEP, ceiling)
-        elif delay_s <= DELAY_SHARE * cf_s + NEGLIGIBLE_S and wait_s <= CF_SHARE * cf_s + NEGLIGIBLE_S:
+        elif delay_s <= DELAY_SHARE * cf_s + NEGLIGIBLE_S:
             cap = Tier.CF
         else:
             cap = Tier.POPULARITY
-        alone = wait_s <= NEGLIGIBLE_S
+        alone = not self.in_flight and not self._lower and delay_s <= NEGLIGIBLE_S
         why = Reason.OVERLOADED if spare_s > 0 else Reason.NO_TIME
-        permit = Permit(cap, cost_s[cap], now_s, alone=alone, why=why)
+        permit = Permit(cap, self.thread_s, now_s, alone=alone, why=why)
         self._count(permit, 1)
         return permit
 
-    def give_back(self, permit: Permit, reached: Tier | None, *, waited_s: float = 0.0, overran: bool = False) -> None:
+    def give_back(
+        self,
+        permit: Permit,
+        reached: Tier | None,
+        *,
+        waited_s: float = 0.0,
+        thread_s: float = 0.0,
+        overran: bool = False,
+    ) -> None:
         """A call has ended.
 
         Args:
             permit: of the call; giving it back again does nothing.
             reached: the rung that answered; None when there was no answer, which says nothing of costs.
             waited_s: part of the call's time in which it waited for another process (the user store) and took no CPU.
+            thread_s: part in which it was on the deep rung.
             overran: the deep rung was begun and given up for lack of time.
         """
         if permit.given_back:
@@ -155,13 +163,14 @@ class Admission:
         self._count(permit, -1)
         if permit.alone and not overran and reached in self.cost_s:
             took_s = max(self._clock() - permit.since_s - waited_s, 0.0)
-            old_s = self.cost_s[reached]
-            new_s = old_s + (_UP if took_s > old_s else _DOWN) * (took_s - old_s)
-            self.cost_s[reached] = min(new_s, _HIGHEST_COST_S)
+            self.cost_s[reached] = _follow(self.cost_s[reached], took_s)
+            if reached is Tier.DEEP:
+                self.thread_s = _follow(self.thread_s, thread_s)
 
-    def seed(self, costs_s: Mapping[Tier, float]) -> None:
-        """What answers of each rung cost when nobody waits, seconds; measured in warm-up."""
-        self.cost_s |= costs_s
+    def seed(self, cost_s: Mapping[Tier, float], thread_s: float) -> None:
+        """What answers take when nobody waits, as in the attributes; measured in warm-up."""
+        self.cost_s |= cost_s
+        self.thread_s = thread_s
 
     def observe_delay(self, seconds: float) -> None:
         """A sample of how long calls wait for the event loop; every few milliseconds."""
@@ -173,7 +182,10 @@ class Admission:
     def _count(self, permit: Permit, sign: int) -> None:
         if permit.cap is Tier.DEEP:
             self.in_flight += sign
-            self._deep_backlog_s = self._deep_backlog_s + sign * permit.cost_s if self.in_flight else 0.0
+            self._backlog_s = self._backlog_s + sign * permit.thread_s if self.in_flight else 0.0
         else:
             self._lower += sign
-            self._loop_backlog_s = self._loop_backlog_s + sign * permit.cost_s if self._lower else 0.0
+
+
+def _follow(old_s: float, took_s: float) -> float:
+    return min(old_s + (_UP if took_s > old_s else _DOWN) * (took_s - old_s), _HIGHEST_COST_S)

@@ -1,4 +1,4 @@
-"""A server whose model costs time, and callers who keep their pace, each in a process of its own."""
+"""A server whose model costs time, and callers who keep their pace, each in a process and on cores of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from loadtests import cores
 from loadtests.processes import Child, memory_mb
 from tests.faults.callers import Closed, Phase, command, read
 from tests.faults.machine import MachineTooBusyError
@@ -70,7 +71,10 @@ class ServerUnderLoad:
 def server_under_load(folder: Path) -> Iterator[ServerUnderLoad]:
     """Both processes, past their first calls."""
     settings = json.dumps({"port": 0, "exercise_share": 0.0})
-    with Child("tests.faults.busy_server", settings, _MODEL_MS) as server, Child("tests.faults.callers") as callers:
+    with (
+        Child("tests.faults.busy_server", settings, _MODEL_MS, on=cores.SERVER) as server,
+        Child("tests.faults.callers", on=cores.CALLERS) as callers,
+    ):
         load = ServerUnderLoad(server, callers, folder)
         load.capacity()
         yield load

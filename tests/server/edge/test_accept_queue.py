@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from server.edge.accept_queue import EVERY_S, AcceptQueueProbe
+from server.edge.accept_queue import EVERY_S, QUEUE_S, SOON_S, AcceptQueueProbe, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -61,6 +61,32 @@ async def test_a_queue_that_nobody_sees_is_found() -> None:
         await until(lambda: probe.wait_s > 5 * BUSY_S)
         await asyncio.gather(*calls)
         await until(lambda: probe.wait_s < BUSY_S)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "seconds"), [(0.0, EVERY_S), (QUEUE_S, EVERY_S), (QUEUE_S * 1.01, SOON_S), (1.0, SOON_S)]
+)
+def test_a_queue_is_looked_at_again_at_once(waited_s: float, seconds: float) -> None:
+    """What one probe found counts until the next: a queue that has gone must not keep calls down for 50 ms more."""
+    assert pause_s(waited_s) == seconds
+
+
+async def test_a_queue_is_gone_when_nobody_calls_any_more() -> None:
+    counts = iter(range(0, 10**9, 1000))
+    traffic = True
+    last = 0
+
+    def arrived() -> int:
+        nonlocal last
+        last = next(counts) if traffic else last
+        return last
+
+    async with served(arrived) as (probe, channel):
+        calls = [asyncio.ensure_future(channel.unary_unary("/test/Busy")(b"")) for _ in range(CALLS)]
+        await until(lambda: probe.wait_s > 5 * BUSY_S)
+        traffic = False
+        await asyncio.gather(*calls)
+        await until(lambda: probe.wait_s == 0)
 
 
 async def test_an_idle_server_is_not_looked_at() -> None:

@@ -16,7 +16,7 @@ from core.types import NO_ROWS, NO_SCORES, Reason, Recommendation, Tier
 from server.edge.call_guard import CallGuard, CallOptions, EncodedAnswer, read_metadata
 from server.edge.checks import InvalidRequestError
 from server.edge.servicer import SERVICE
-from server.overload.admission import CF_SHARE, DEEP_SHARE, LONGEST_QUEUE_S, Admission
+from server.overload.admission import LONGEST_QUEUE_S, Admission
 from server.overload.shedding import Criticality
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
@@ -41,7 +41,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     ),
 }
 AMPLE_MS = 20_000.0
-NO_ROOM_S = (DEEP_SHARE[Criticality.USER] + CF_SHARE) / 2 * LONGEST_QUEUE_S
+NO_ROOM_S = LONGEST_QUEUE_S
 """A wait that is too long for the deep rung and not for CF, however much time a call has."""
 POPULARITY, CF, PRECOMPUTED, DEEP = Tier
 NOT_CONFIGURED, NOT_ASKED, OVERLOADED = Reason.NOT_CONFIGURED, Reason.NOT_ASKED, Reason.OVERLOADED
@@ -231,7 +231,7 @@ async def test_exercise_may_be_said_to_be_on() -> None:
 
 async def test_nothing_is_exercised_while_overloaded() -> None:
     async with served([], 0.25) as world:
-        world.server.admission._deep_backlog_s = NO_ROOM_S
+        world.server.admission._backlog_s = NO_ROOM_S
         assert await world.ask() == below(CF, OVERLOADED)
 
 
@@ -254,7 +254,7 @@ async def test_of_two_caps_the_lower_one_gives_the_reason(draw: float, tier: str
 
 
 async def test_overload_keeps_calls_from_the_deep_rung_and_a_late_event_loop_from_cf(world: World) -> None:
-    world.server.admission._deep_backlog_s = NO_ROOM_S
+    world.server.admission._backlog_s = NO_ROOM_S
     assert await world.ask() == below(CF, OVERLOADED)
     assert await world.ask(method="RankItems") == below(CF, OVERLOADED)
     assert (await world.ask(method="SimilarItems")).tier is CF
@@ -459,7 +459,7 @@ async def test_a_cancellation_goes_on_to_whoever_cancelled() -> None:
 
 
 @pytest.mark.parametrize(("why", "overran"), [(Reason.LATE, True), (Reason.NO_TIME, False)])
-async def test_what_the_user_store_took_is_no_cost_of_an_answer_nor_is_a_run_that_was_late(
+async def test_admission_is_told_what_an_answer_took_of_the_store_and_of_the_thread_and_whether_it_was_late(
     why: Reason, overran: bool
 ) -> None:
     class Remembers(Admission):
@@ -480,7 +480,7 @@ async def test_what_the_user_store_took_is_no_cost_of_an_answer_nor_is_a_run_tha
             bundle_version="v",
             scored_rows=0,
             pool_rows=0,
-            stage_ms={"store": 10.0, "propose": 1.0},
+            stage_ms={"store": 10.0, "propose": 1.0, "retrieve": 2.0, "score": 3.0},
         )
         return EncodedAnswer(answer, b"")
 
@@ -489,4 +489,5 @@ async def test_what_the_user_store_took_is_no_cost_of_an_answer_nor_is_a_run_tha
     made.pipeline = object()  # type: ignore[assignment]  # not asked
     await made.guard("Recommend", DEEP, method)(b"", Context(0.1))  # type: ignore[arg-type]
 
-    assert given_back == [(CF, {"waited_s": pytest.approx(0.01), "overran": overran})]
+    times = {"waited_s": pytest.approx(0.01), "thread_s": pytest.approx(0.005)}
+    assert given_back == [(CF, times | {"overran": overran})]

@@ -9,7 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from core.types import Reason, Tier
 from server.overload.admission import (
-    CF_SHARE,
     DEEP_SHARE,
     DELAY_SHARE,
     LONGEST_QUEUE_S,
@@ -22,6 +21,7 @@ from server.overload.shedding import LONGEST_GAP_S, MEMORY_S, SHED_ABOVE, Critic
 USER, PREFETCH, BATCH = Criticality.USER, Criticality.PREFETCH, Criticality.BATCH
 POPULARITY, CF, DEEP = Tier.POPULARITY, Tier.CF, Tier.DEEP
 COSTS_S = {POPULARITY: 0.0005, CF: 0.001, DEEP: 0.005}
+THREAD_S = 0.003
 AMPLE_S = 0.5
 HURRY_S = 0.001
 """Not enough for the deep rung: such a call changes no pressure."""
@@ -33,7 +33,7 @@ class World:
     def __init__(self, threads: int = 1) -> None:
         self.now_s = 0.0
         self.admission = Admission(threads, clock=lambda: self.now_s)
-        self.admission.seed(COSTS_S)
+        self.admission.seed(COSTS_S, THREAD_S)
 
     def admit(self, criticality: Criticality = USER, left_s: float = AMPLE_S, ceiling: Tier = DEEP) -> Permit | None:
         return self.admission.admit(criticality, left_s, ceiling)
@@ -46,10 +46,10 @@ class World:
     def cap(self, left_s: float = AMPLE_S, ceiling: Tier = DEEP) -> Tier:
         """What a user would get; but for the pressure, everything is then as it was."""
         admission = self.admission
-        before = admission._deep_backlog_s, admission._loop_backlog_s
+        before = admission._backlog_s
         permit = self.user(left_s, ceiling)
         admission.give_back(permit, None)
-        admission._deep_backlog_s, admission._loop_backlog_s = before  # to the last bit
+        admission._backlog_s = before  # to the last bit
         return permit.cap
 
     def fill(self) -> list[Permit]:
@@ -108,7 +108,7 @@ def test_a_call_waits_for_others_for_a_share_of_its_time_and_no_longer(
         world = World(threads)
         for _ in range(waiting):
             world.user()
-        wait_s = waiting * COSTS_S[DEEP] / threads
+        wait_s = waiting * THREAD_S / threads
         permit = world.admit(kind, COSTS_S[DEEP] + factor * (wait_s - NEGLIGIBLE_S) / DEEP_SHARE[kind])
         assert permit is not None
         caps.append(permit.cap)
@@ -129,7 +129,7 @@ def test_calls_that_nobody_waits_for_leave_room_on_the_deep_rung_for_users() -> 
                 return count
         raise AssertionError("there is no bound")
 
-    assert [admitted(kind) for kind in (BATCH, PREFETCH, USER)] == [4, 1, 2]  # waits of 15, 22.5 and 30 ms
+    assert [admitted(kind) for kind in (BATCH, PREFETCH, USER)] == [6, 2, 3]  # waits of 15, 22.5 and 30 ms
 
 
 @pytest.mark.parametrize("left_s", [0.1, 0.5, 60.0])
@@ -137,8 +137,9 @@ def test_calls_with_much_time_make_no_longer_queue(left_s: float) -> None:
     world = World()
     caps = [world.user(left_s).cap for _ in range(40)]
 
-    assert caps.count(DEEP) == int(DEEP_SHARE[USER] * LONGEST_QUEUE_S / COSTS_S[DEEP]) + 1
+    assert caps.count(DEEP) == int(DEEP_SHARE[USER] * LONGEST_QUEUE_S / THREAD_S) + 1
     assert caps == sorted(caps, reverse=True)
+    assert caps[-1] is CF
 
 
 def test_a_delay_before_the_event_loop_keeps_calls_from_the_upper_rungs() -> None:
@@ -166,18 +167,13 @@ def test_a_delay_that_lasts_is_pressure_though_every_call_had_expired_in_the_que
     assert world.sheds(PREFETCH)
 
 
-def test_every_call_under_way_counts_for_those_behind_it_whatever_its_rung() -> None:
+def test_calls_that_stay_below_the_deep_rung_take_nothing_of_its_threads() -> None:
+    """What they take of the event loop is in its delay, which is measured."""
     world = World()
-    caps, above = [], []
-    for _ in range(40):
-        above.append(world.cap())
-        caps.append(world.user(ceiling=CF).cap)
+    caps = [world.user(ceiling=CF).cap for _ in range(40)]
 
-    assert caps == sorted(caps, reverse=True)
-    assert above == sorted(above, reverse=True)
-    assert above.count(DEEP) == pytest.approx(DEEP_SHARE[USER] * LONGEST_QUEUE_S / COSTS_S[CF], abs=1)
-    assert caps.count(CF) == pytest.approx(CF_SHARE * LONGEST_QUEUE_S / COSTS_S[CF], abs=1)
-    assert set(above) == {DEEP, CF, POPULARITY}
+    assert set(caps) == {CF}
+    assert world.cap() is DEEP
 
 
 def test_a_call_in_a_hurry_is_told_that_it_had_no_time_and_not_that_there_was_too_much_to_do() -> None:
@@ -210,7 +206,7 @@ def test_a_permit_is_given_back_once() -> None:
         world.admission.give_back(first, DEEP)
 
     assert world.admission.in_flight == 1
-    assert world.admission._deep_backlog_s == pytest.approx(COSTS_S[DEEP])
+    assert world.admission._backlog_s == pytest.approx(THREAD_S)
 
 
 def test_what_a_call_takes_that_met_others_says_nothing_of_costs() -> None:
@@ -257,12 +253,38 @@ def test_costs_stay_near_what_the_quickest_take() -> None:
     assert world.admission.cost_s[CF] == pytest.approx(0.001)
 
 
+def test_the_part_on_the_thread_is_learnt_from_deep_answers_that_met_nobody() -> None:
+    world = World()
+
+    def take(reached: Tier, thread_s: float, *, overran: bool = False) -> float:
+        world.admission.give_back(world.user(), reached, thread_s=thread_s, overran=overran)
+        return world.admission.thread_s
+
+    assert take(DEEP, 0.103) == pytest.approx(0.004)  # up by a hundredth
+    assert take(DEEP, 0.001) == pytest.approx(0.0034)  # down by a fifth
+    assert take(CF, 0.0) == take(CF, 0.05, overran=True) == pytest.approx(0.0034)
+    first = world.user()
+    assert take(DEEP, 0.001) == pytest.approx(0.0034)  # that one met the first
+    world.admission.give_back(first, DEEP, thread_s=0.0034)
+    assert world.admission.thread_s == pytest.approx(0.0034)
+
+
+@pytest.mark.parametrize("ceiling", [CF, DEEP])
+def test_a_call_that_meets_another_of_any_rung_says_nothing_of_costs(ceiling: Tier) -> None:
+    world = World()
+    world.user(ceiling=ceiling)
+    second = world.user()
+
+    assert not second.alone
+
+
 def test_seeding_leaves_other_costs_as_they_are() -> None:
     admission = Admission()
     before = dict(admission.cost_s)
-    admission.seed({DEEP: 0.123})
+    admission.seed({DEEP: 0.123}, 0.045)
 
     assert admission.cost_s == before | {DEEP: 0.123}
+    assert admission.thread_s == 0.045
 
 
 def test_batch_is_shed_before_prefetch_and_users_never() -> None:
@@ -355,10 +377,10 @@ def test_pressure_is_over_where_nobody_calls_any_more() -> None:
 def test_a_shed_call_holds_nothing() -> None:
     world = World()
     world.overload(3)
-    before = world.admission._loop_backlog_s, world.admission._deep_backlog_s
+    before = world.admission._backlog_s, world.admission._lower
 
     assert world.admit(BATCH) is None
-    assert (world.admission._loop_backlog_s, world.admission._deep_backlog_s) == before
+    assert (world.admission._backlog_s, world.admission._lower) == before
 
 
 class Traffic(RuleBasedStateMachine):
@@ -402,11 +424,10 @@ class Traffic(RuleBasedStateMachine):
     @invariant()
     def what_is_counted_is_what_is_out(self) -> None:
         admission = self.world.admission
-        deep = [permit.cost_s for permit in self.out if permit.cap is DEEP]
-        quick = [permit.cost_s for permit in self.out if permit.cap is not DEEP]
+        deep = [permit.thread_s for permit in self.out if permit.cap is DEEP]
         assert admission.in_flight == len(deep)
-        assert admission._deep_backlog_s == pytest.approx(sum(deep), abs=1e-9)
-        assert admission._loop_backlog_s == pytest.approx(sum(quick), abs=1e-9)
+        assert admission._lower == len(self.out) - len(deep)
+        assert admission._backlog_s == pytest.approx(sum(deep), abs=1e-9)
         assert 0 <= admission.pressure <= 1
         assert all(0 < cost_s <= 0.02 for cost_s in admission.cost_s.values())
 
@@ -421,8 +442,7 @@ class Traffic(RuleBasedStateMachine):
         for permit in self.out:
             self.world.admission.give_back(permit, None)
         assert self.world.admission.in_flight == 0
-        assert self.world.admission._deep_backlog_s == 0
-        assert self.world.admission._loop_backlog_s == pytest.approx(0, abs=1e-9)
+        assert self.world.admission._backlog_s == 0
 
 
 TestTraffic = Traffic.TestCase

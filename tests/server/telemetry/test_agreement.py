@@ -19,7 +19,7 @@ from core.types import Reason, Tier, UserState
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE
 from server.gauges import add_gauges
-from server.overload.admission import CF_SHARE, DEEP_SHARE, LONGEST_QUEUE_S
+from server.overload.admission import LONGEST_QUEUE_S
 from server.overload.breaker import State
 from server.overload.loop_lag import LoopLag
 from server.overload.shedding import Criticality
@@ -42,7 +42,7 @@ EVENT = pb.Event(item_id="item-11", event_type="view")
 SETTINGS = Settings(default_deadline_ms=3.0, max_request_ms=20_000, exercise_share=0.1, score_timeout_ms=30)
 """Who names no deadline has so little time that only the cheap rungs answer."""
 AMPLE_S = 20.0
-NO_ROOM_S = (DEEP_SHARE[Criticality.USER] + CF_SHARE) / 2 * LONGEST_QUEUE_S
+NO_ROOM_S = LONGEST_QUEUE_S
 """A wait that is too long for the deep rung and not for CF, however much time a call has."""
 KINDS = {
     "Recommend": (pb.RecommendRequest, pb.RecommendResponse),
@@ -150,7 +150,7 @@ class World:
         self.mood.parts = frozenset(MOODS if part == "all" else {part})
         admission = self.server.admission
         admission.delay_s = 1e3 if part == "loop" else 0.0
-        admission._deep_backlog_s = NO_ROOM_S if part in {"crowd", "all"} else 0.0
+        admission._backlog_s = NO_ROOM_S if part in {"crowd", "all"} else 0.0
         admission._pressure._value = 1e9 if part == "crowd" else 0.0
         await asyncio.gather(
             *(
@@ -164,7 +164,7 @@ class World:
         """A caller that gives up while the model hangs."""
         self.mood.parts = frozenset({"late model"})
         self.mood.began.clear()
-        self.server.admission.delay_s = self.server.admission._deep_backlog_s = 0.0
+        self.server.admission.delay_s = self.server.admission._backlog_s = 0.0
         metadata = ("terrace-exercise", "off")
         await self.call(pb.RecommendRequest(user_id="known", recent_events=[EVENT]), metadata, cancel=True)
 
