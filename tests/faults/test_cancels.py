@@ -36,8 +36,6 @@ TASKS = 8
 CONNECTIONS = 32
 MAX_JOBS = 64
 AT_ONCE = 24
-READERS = 8
-"""Calls at a time that read the store: more would overload the server, and calls that it lowers do not read."""
 CHANNELS = 8
 LONGEST_S = 0.02
 """Calls are cancelled at any moment of this long, which is longer than most of them take."""
@@ -53,10 +51,7 @@ class Storm:
         explained: items that were explained by the user's own.
     """
 
-    def __init__(
-        self, server: Child, channels: list[grpc.aio.Channel], seed: int, *, recent: bool, at_once: int
-    ) -> None:
-        self._at_once = at_once
+    def __init__(self, server: Child, channels: list[grpc.aio.Channel], seed: int, *, recent: bool) -> None:
         self.server, self.ended = server, Counter[str]()
         self.foreign: list[str] = []
         self.explained = 0
@@ -65,14 +60,14 @@ class Storm:
         self._recent = recent
 
     async def calls(self, count: int, cancelled: float) -> None:
-        """So many calls, ``at_once`` at a time, of which a share is cancelled."""
+        """So many calls, ``AT_ONCE`` at a time, of which a share is cancelled."""
         turns = iter(range(count))
 
         async def caller() -> None:
             for _ in turns:
                 await self._call(self._rng.random() < cancelled)
 
-        await asyncio.gather(*(caller() for _ in range(self._at_once)))
+        await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
 
     async def quiet(self) -> dict[str, Any]:
         """What is left in the server once it has had time to end everything."""
@@ -113,14 +108,14 @@ class Storm:
 
 
 @asynccontextmanager
-async def storm(server: Child, seed: int, *, recent: bool = False, at_once: int = AT_ONCE) -> AsyncIterator[Storm]:
+async def storm(server: Child, seed: int, *, recent: bool = False) -> AsyncIterator[Storm]:
     address = f"127.0.0.1:{json.loads(server.ready)['port']}"
     own = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack:
         channels = [grpc.aio.insecure_channel(address, options=own) for _ in range(CHANNELS)]
         for channel in channels:
             await stack.enter_async_context(channel)
-        yield Storm(server, channels, seed, recent=recent, at_once=at_once)
+        yield Storm(server, channels, seed, recent=recent)
 
 
 def nothing_is_left(stats: dict[str, Any]) -> None:
@@ -222,7 +217,7 @@ async def behind_proxy(valkey: str, proxy: ProxyThread) -> AsyncIterator[Child]:
 
 
 async def cancelled_reads(server: Child, proxy: FaultProxy, count: int) -> None:
-    async with storm(server, 5, at_once=READERS) as calls:
+    async with storm(server, 5) as calls:
         await calls.calls(800, cancelled=0.7)
         await calls.quiet()
         before_mb, opened = calls.rss_mb, proxy.total
