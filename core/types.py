@@ -26,6 +26,8 @@ Vector: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
 
 NO_ROWS: Rows = np.empty(0, np.int32)
+NO_ROW = -1
+"""In place of a row where there is none."""
 NO_SCORES: Scores = np.empty(0, np.float32)
 
 

@@ -12,7 +12,8 @@ import uvloop
 from candidate_gen.merge import merge
 from core.query import Request, build_query
 from loadtests.users import NAMESPACE, SEEN_TYPES
-from ranking.select import explain, select
+from ranking.explain import explain
+from ranking.select import select
 from server.edge import checks
 from server.loader import load_bundle
 from server.store.user_store import RedisUserStore

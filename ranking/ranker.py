@@ -85,6 +85,7 @@ class RankerResult:
 _FEWEST_CASES = 20
 """With fewer validation cases early stopping would follow noise."""
 _EPOCHS_UNWATCHED = 4
+_NOTHING_TO_LEARN = "no training case has both a relevant row and another one in its pool: nothing to learn from"
 
 
 def _no_progress(seed: int, epoch: int, loss: float, metric: float) -> None:
@@ -129,12 +130,14 @@ def train_ranker(
     """
     settings = settings or RankerSettings()
     started = time.monotonic()
+    if not any(len(part) for part in data):
+        raise ValueError(_NOTHING_TO_LEARN)
     inputs = np.concatenate([part.inputs() for part in data])
     labels = np.concatenate([part.labels for part in data])
     start = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.ptr) for part in data]))])
     groups = _groups(start, labels)
     if not groups:
-        raise ValueError("no training case has both a relevant row and another one in its pool: nothing to learn from")
+        raise ValueError(_NOTHING_TO_LEARN)
     watched = valid is not None and len(valid) >= _FEWEST_CASES
     held_out = valid.inputs() if valid is not None else None
     n_features = inputs.shape[1] - INTERACTIONS

@@ -1,4 +1,4 @@
-"""From the order that a rung found to the list that is answered: cut, fill up, explain."""
+"""From the order that a rung found to the list that is answered: cut, fill up."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from core.bundle import PopularityFloor
-    from core.types import Pool, Query, Rows, Scores, Vector
-
-NO_ROW = -1
+    from core.types import Pool, Query, Rows, Scores
 
 
 class Selection(NamedTuple):
@@ -81,27 +79,6 @@ def by_popularity(query: Query, popularity: PopularityFloor) -> Selection:
         order = np.argsort(-scores, kind="stable")
         rows, scores = query.restrict[order], scores[order]
     return Selection(rows, scores, np.zeros(len(rows), np.uint32))
-
-
-def explain(query: Query, rows: Rows, item_vectors: Vector | None) -> Rows:
-    """[k] for each answered row the row of the user's history that speaks most for it.
-
-    That is the largest dot product of the two item vectors, times ``1 / log2(2 + position)`` for the
-    event's position in the history, newest first, so that of two alike the newer one is named. -1
-    where none is above zero, and everywhere without vectors or history.
-    """
-    history = query.history
-    if item_vectors is None or not len(history) or not len(rows):
-        return np.full(len(rows), NO_ROW, np.int32)
-    affinity = item_vectors.take(rows, axis=0) @ item_vectors.take(history, axis=0).T
-    affinity *= _recency(len(history))
-    affinity[rows[:, None] == history] = 0  # an item that comes back does not explain itself
-    best = affinity.argmax(axis=1)
-    return np.where(affinity[np.arange(len(rows)), best] > 0, history[best], np.int32(NO_ROW))
-
-
-def _recency(events: int) -> Scores:
-    return (1 / np.log2(2 + np.arange(events))).astype(np.float32)
 
 
 def _bits(source_scores: Scores) -> NDArray[np.uint32]:

@@ -110,7 +110,7 @@ def _log_marks(manifest: Manifest) -> None:
     """Warn of rules of the gate that a bundle was published without."""
     for entry in manifest.gate.get("checks", ()):
         if entry["passed"] is False:
-            _log.warning("bundle %s is marked, not %s: %s", manifest.version, entry["name"], entry["said"])
+            _log.warning("bundle %s is marked, not %s: %s", manifest.version, entry["name"], entry["message"])
 
 
 def _generator_classes(folder: Path, manifest: Manifest) -> Mapping[str, type[BuildableGenerator]]:

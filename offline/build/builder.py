@@ -97,6 +97,11 @@ class Builder:
                 f"{recipe.untried} settings of the lower rungs were not tried within {CHOOSE_S:.0f} s: on a faster "
                 "machine the same data may be given others"
             )
+        if recipe.left_out:
+            self.warnings.append(
+                f"left out of the bundle: {', '.join(recipe.left_out)}. In the validation window they found nothing "
+                "relevant that other generators do not find with fewer candidates"
+            )
         return recipe
 
     @cached_property

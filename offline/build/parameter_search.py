@@ -250,17 +250,19 @@ def _choose_own_past(search: _Search) -> None:
 
 
 def _with_pool_sizes(evaluator: CfEvaluator, recipe: Recipe) -> Recipe:
-    """The recipe with pool sizes by what each generator finds; a source without weight and candidates is dropped."""
+    """The recipe with pool sizes by what each generator finds; one without weight and candidates is left out."""
     ranked = {
         name: [found.rows for found in evaluator.candidates(recipe, name, DEPTH)]
         for name in recipe.generators
         if name not in NOT_CHOSEN and name != "ann"  # that has no vectors before the deep model is trained
     }
     chosen = choose_pool_sizes(ranked, evaluator.relevant_with_history())
-    dropped = {name for name, limit in chosen.items() if not limit and not recipe.sources.get(name, {}).get("weight")}
+    left_out = tuple(
+        name for name, limit in chosen.items() if not limit and not recipe.sources.get(name, {}).get("weight")
+    )
     limits = {**recipe.limits, **chosen}
-    generators = {name: params for name, params in recipe.generators.items() if name not in dropped}
-    return replace(recipe, generators=generators, limits=limits)
+    generators = {name: params for name, params in recipe.generators.items() if name not in left_out}
+    return replace(recipe, generators=generators, limits=limits, left_out=left_out)
 
 
 def _ndcg_of_list(queries: Sequence[Query], relevant: Sequence[Rows], score: np.ndarray[Any, Any]) -> float:

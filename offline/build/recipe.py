@@ -49,6 +49,8 @@ class Recipe:
         search: what was tried, in order: ``tried``, its ``ndcg@20`` on the validation window, whether it was ``kept``.
 
         untried: what the search had no time for.
+
+        left_out: generators that found nothing relevant which others do not find with fewer candidates.
     """
 
     generators: Mapping[str, Mapping[str, Any]]
@@ -58,6 +60,7 @@ class Recipe:
     limits: Mapping[str, int] = field(default_factory=lambda: DEFAULT_POOL_SIZES)
     search: tuple[Mapping[str, Any], ...] = ()
     untried: int = 0
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, generators: Mapping[str, Mapping[str, Any]], trend: Mapping[str, Any], trend_weight: float) -> Recipe:

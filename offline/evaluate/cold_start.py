@@ -9,13 +9,12 @@ import numpy as np
 
 from core.catalogue import Filters
 from core.query import build_query
-from core.types import NO_ROWS, Tier, UserEvent
+from core.types import NO_ROW, NO_ROWS, Tier, UserEvent
 from offline.evaluate.measurement import difference
 from offline.evaluate.recommended_lists import available_rungs, recommend_all
 from offline.evaluate.segments import METRICS, NEW, NEW_DAYS, NO_EVENTS, age_class
 from offline.metrics import LONGEST, hit_matrix, intervals, per_user
 from offline.progress import report_progress, silent
-from ranking.select import NO_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

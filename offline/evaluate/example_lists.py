@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.types import Tier
-from ranking.select import NO_ROW
+from core.types import NO_ROW, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

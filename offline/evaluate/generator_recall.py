@@ -9,9 +9,9 @@ import numpy as np
 
 from candidate_gen.merge import merge
 from core.query import build_query
+from core.types import NO_ROW
 from offline.metrics import LONGEST, hit_matrix, intervals, per_user
 from offline.progress import report_progress, silent
-from ranking.select import NO_ROW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from core.query import Request
-from core.types import Tier
+from core.types import NO_ROW, Tier
 from offline.metrics import LONGEST, hit_matrix
 from offline.progress import report_progress, silent
-from ranking.select import NO_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

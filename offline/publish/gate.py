@@ -74,7 +74,7 @@ class Verdict:
         """For the manifest and for JSON."""
         return {
             "passed": self.passed,
-            "checks": [{"name": c.name, "passed": c.passed, "said": c.message, "mend": c.mend} for c in self.checks],
+            "checks": [{"name": c.name, "passed": c.passed, "message": c.message, "mend": c.mend} for c in self.checks],
         }
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from candidate_gen.merge import by_prior, collect
 from core.query import Request, build_query
 from core.types import NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
-from ranking.select import by_popularity, explain, select
+from ranking.explain import explain
+from ranking.select import by_popularity, select
 from server.overload.breaker import Breaker, Outcome
 from server.overload.breaker_rules import INLINE_GENERATOR_RULE, THREADED_RULE, USER_STORE_RULE
 from server.rungs.budget import Budget

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.query import Request, build_query
 from core.types import NO_SCORES, Pool, Query, UserEvent, UserState
-from ranking.select import NO_ROW, by_popularity, explain, select
+from ranking.select import by_popularity, select
 from tests.server import toy
 
 NAN = float("nan")
@@ -79,28 +78,3 @@ def test_the_list_is_the_definition_written_plainly(rows: list[int], scored: int
     popular = [r for r in range(toy.ITEMS - 1, -1, -1) if r % 5 and r not in ordered]
     assert chosen.rows.tolist() == [*ordered, *popular][:limit]
     assert [s for s in chosen.scores.tolist() if s == s] == sorted(scores.tolist(), reverse=True)[:limit]  # noqa: PLR0124
-
-
-def test_an_item_is_explained_by_the_event_with_the_largest_weighted_affinity() -> None:
-    vectors = np.zeros((toy.ITEMS, 2), np.float32)
-    vectors[[1, 2, 3]] = [[1, 0], [0, 1], [1, 1]]
-    asked = query(5, ("item-01", "item-02"))
-
-    explained = explain(asked, np.array([3, 2, 1, 40], np.int32), vectors)
-
-    assert explained.tolist() == [1, NO_ROW, NO_ROW, NO_ROW]
-
-
-def test_of_two_alike_the_newer_event_explains_unless_the_older_speaks_louder() -> None:
-    vectors = np.zeros((toy.ITEMS, 2), np.float32)
-    vectors[[1, 2, 3, 4]] = [[1, 0], [1, 1.5], [1, 0], [0.5, 1]]
-    asked = query(5, ("item-01", "item-02"))
-
-    assert explain(asked, np.array([3, 4], np.int32), vectors).tolist() == [1, 2]
-
-
-@pytest.mark.parametrize("history", [(), ("item-01",)])
-def test_nothing_is_explained_without_vectors_or_history(history: tuple[str, ...]) -> None:
-    vectors = None if history else np.ones((toy.ITEMS, 2), np.float32)
-
-    assert explain(query(5, history), np.array([3, 4], np.int32), vectors).tolist() == [NO_ROW, NO_ROW]

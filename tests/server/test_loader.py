@@ -171,8 +171,8 @@ async def test_golden_answers_must_come_again(folder: Path) -> None:
 
 
 def test_a_marked_bundle_is_served_and_the_mark_is_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    failed = {"name": "DEEP above CF", "passed": False, "said": "0.10 against 0.12", "mend": ""}
-    passed = {"name": "CF above POPULARITY", "passed": True, "said": "", "mend": ""}
+    failed = {"name": "DEEP above CF", "passed": False, "message": "0.10 against 0.12", "mend": ""}
+    passed = {"name": "CF above POPULARITY", "passed": True, "message": "", "mend": ""}
     seal(folder, gate={"passed": False, "action": "mark", "checks": [passed, failed]})
     load_bundle(folder)
     (record,) = caplog.records

@@ -132,10 +132,15 @@ def _verdict(manifest: Manifest) -> dict[str, Any]:
     if failed:
         name, done = failed[0]["name"], "Published with a mark" if gate.get("action") == "mark" else "Refused"
         headline = f"{done}: not {name}"
-        return found | {"state": "failed", "headline": headline, "text": failed[0]["said"], "mend": failed[0]["mend"]}
+        return found | {
+            "state": "failed",
+            "headline": headline,
+            "text": failed[0]["message"],
+            "mend": failed[0]["mend"],
+        }
     if passed:
         return found | {"state": "passed", "headline": "Passed", "text": f"{'; '.join(e['name'] for e in passed)}."}
-    return found | ({"text": " ".join(entry["said"] for entry in found["checks"])} if gate else {})
+    return found | ({"text": " ".join(entry["message"] for entry in found["checks"])} if gate else {})
 
 
 def _tiles(figures: Mapping[str, Any]) -> list[dict[str, str]]:

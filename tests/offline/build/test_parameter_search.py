@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from candidate_gen.merge import merge
 from candidate_gen.popularity import Popularity
+from offline.build.builder import Builder
 from offline.build.cf_evaluator import CfEvaluator
 from offline.build.fit import Known, World, fit
 from offline.build.parameter_grid import NEWCOMER_HALF_LIVES_DAYS, NEWCOMER_WEIGHTS, SEQUENCE_STEPS, WALK_STEPS
@@ -25,18 +29,35 @@ from offline.split.windows import SplitKind, plan_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from offline.split.windows import Plan
 
 SOURCES = ("co_occurrence", "random_walk", "content", "popularity")
+USERS = 800
 TREND = {"half_life_days": 14.0, "first_only": True}
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, Plan]]:
     """A small generated shop."""
-    folder = tmp_path_factory.mktemp("shop")
-    events, items = generate_shop(150, 120, 6_000, 120).write(folder)
+    with made(tmp_path_factory.mktemp("shop"), users=150) as found:
+        yield found
+
+
+@pytest.fixture
+def shop_with_newcomers(tmp_path: Path) -> Iterator[tuple[World, Plan]]:
+    """A shop in which newcomers want something else than everybody, and whose events are of one type."""
+    with made(tmp_path, users=USERS, only="purchase") as found:
+        yield found
+
+
+@contextmanager
+def made(folder: Path, users: int, only: str | None = None) -> Iterator[tuple[World, Plan]]:
+    events, items = generate_shop(users, 120, 6_000, 120).write(folder)
+    if only is not None:
+        table = pq.read_table(events)
+        pq.write_table(table.filter(pc.equal(table["event_type"], only)), events)
     with open_engine(memory="1GB", threads=1, folder=folder) as engine:
         world = World.read(read_dataset(str(events), str(items), engine=engine), engine, folder)
         yield world, plan_of(world.log, SplitKind.TIME, 15.0)
@@ -82,7 +103,22 @@ def test_the_best_that_was_tried_is_chosen_and_all_that_was_tried_is_kept(shop: 
         assert tried["kept"] == (tried["ndcg@20"] > best * (1 + LEAST_GAIN))
         best = max(best, tried["ndcg@20"] if tried["kept"] else 0.0)
     assert {"co_occurrence", "ann", "content", "buy_again", "popularity"} <= set(recipe.generators)
+    assert sorted((*recipe.left_out, *recipe.generators)) == sorted(Recipe.of({}, TREND, 0.5).generators)
     assert all(recipe.limit(name) >= floor for name, floor in FLOORS.items())
+
+
+def test_a_generator_that_is_left_out_is_named_in_a_warning(
+    shop: tuple[World, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the author of a plug-in would look for it in vain."""
+    recipe = replace(Recipe.of({}, TREND, 0.5), left_out=("new_arrivals", "random_walk"))
+    monkeypatch.setattr("offline.build.builder.choose", lambda *_, **__: recipe)
+    builder = Builder(shop[0], SplitKind.TIME, 15.0, seed=0, deep=False, progress=lambda *_, **__: None)
+
+    assert builder.recipe is recipe
+    assert [text.partition(". ")[0] for text in builder.warnings] == [
+        "left out of the bundle: new_arrivals, random_walk"
+    ]
 
 
 def test_the_same_choice_comes_again(shop: tuple[World, Plan]) -> None:
@@ -101,9 +137,9 @@ def test_without_time_the_starts_are_tried_and_the_rest_is_counted(shop: tuple[W
     ]
 
 
-def test_newcomers_get_the_list_that_was_best_for_newcomers(shop: tuple[World, Plan]) -> None:
+def test_newcomers_get_the_list_that_was_best_for_newcomers(shop_with_newcomers: tuple[World, Plan]) -> None:
     """What was chosen on sums in memory is what the generator builds on the engine."""
-    world, plan = shop
+    world, plan = shop_with_newcomers
     evaluator = evaluator_of(world, plan)
     known = evaluator.known
     trend = choose_trend(evaluator.queries, evaluator.relevant, known.sequences, world.n_items, known.inputs.as_of_s)

@@ -38,15 +38,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def checkpoint(world: World, folder: Path, *, seed: int = 0, days: int = 10) -> Path:
     trainer = TowerTrainer(world, ORDERS, seed=seed, limit_s=60, checkpoints=folder, warnings=[], progress=silent)
     known = Known.at(world, TimeCut(float(world.log.times.min()) + days * 86_400))
-    found = trainer._checkpoint(known, trainer.tower_plan.settings, None, None)
+    found = trainer._checkpoint(known, trainer.plan.settings, None, None)
     assert found is not None
     return found
 
 
-def test_orders_and_sequences_are_trained_in_different_manners(world: World) -> None:
+def test_orders_and_sequences_are_trained_with_different_settings(world: World) -> None:
     orders, films = (tower_plan(world, recipe).settings for recipe in (ORDERS, Recipe.of({}, TREND, 0.5)))
     assert (orders.trend_half_life_days, films.trend_half_life_days) == (7.0, None)
-    assert films.reach > orders.reach
+    assert films.context_length > orders.context_length
     assert tower_plan(world, replace(ORDERS, trend_weight=0.0)).settings.trend_half_life_days is None
 
 
