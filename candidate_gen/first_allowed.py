@@ -48,7 +48,7 @@ def first_allowed(query: Query, order: Rows, limit: int, head: Stretches | None 
     known = allowed.ranked.get(id(order))
     if known is None or known.limit < limit:
         rows = yield from _look(query, order, limit, head or stretches(order, 0, first_look(limit), HEAD))
-        known = allowed.ranked[id(order)] = Ranked(limit, rows)
+        known = allowed.ranked[id(order)] = Ranked(order, limit, rows)
     return known.rows[:limit]
 
 

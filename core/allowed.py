@@ -47,9 +47,12 @@ class Ranked:
     """The first rows of some order that the query allows.
 
     Attributes:
+        order: kept, so that no other array gets its ``id``.
+
         limit: how many were looked for.
     """
 
+    order: Rows
     limit: int
     rows: Rows
 

@@ -93,6 +93,16 @@ def test_who_asks_again_for_as_many_or_fewer_costs_no_second_look() -> None:
     assert [each.rows for each in conditions] == looked
 
 
+def test_a_ranking_is_not_taken_for_one_that_is_gone() -> None:
+    """Evaluations ask the same query of one ranking after the other, each where the last one was in memory."""
+    catalogue = draw_catalogue(60, 5)
+    query = make_query(catalogue)
+    for seed in range(50):
+        ranking, expected = best(catalogue, query, seed)
+        assert finished(ranking.best(query, 10)).tolist() == expected[:10]
+        del ranking
+
+
 WORST = {
     "a price that none has": Filters(min_price=11.0),
     "a price that few have": Filters(min_price=9.5, attributes={"brand": ("v1",), "colour": ("v1",)}),
