@@ -44,6 +44,7 @@ test: setup
 	$(BIN)/python -m pytest -m "not faults_long" tests/faults
 
 test-faults: setup
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest -o faulthandler_timeout=1800 tests/faults
 
 test-mutations: setup

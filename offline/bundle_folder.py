@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from core.manifest import BundleError, digest, write_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from core.manifest import Manifest
@@ -21,6 +23,17 @@ DRAFT_PREFIX = ".draft-"
 def version_at(time_s: float) -> str:
     """The version of a bundle built at that moment; sorts by time."""
     return datetime.fromtimestamp(time_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+@contextmanager
+def drafting(bundles: Path, version: str) -> Iterator[Path]:
+    """``open_draft``, removed when anything is raised before it is published."""
+    draft = open_draft(bundles, version)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def open_draft(bundles: Path, version: str) -> Path:

@@ -50,14 +50,12 @@ def calibrate(
     happened = data.labels > 0
     weights = _logistic(design, happened)
     slope = weights[0] * scale[0]
-    if slope > 0:
-        ensemble.slope.fill_(slope)
-        for at, weight in zip(context, weights[1:-1] * scale[1:], strict=True):
-            ensemble.context[at] = weight
-        ensemble.offset.fill_(weights[-1] - float((weights[:-1] * scale) @ mean))
-    else:
-        weights[:-1] = 0
-        weights[-1] = np.log(max(happened.mean(), 1e-9))
+    if slope <= 0:  # what is reported is what is served: the scores as they are
+        return _reliability(1 / (1 + np.exp(-order.astype(np.float64))), happened)
+    ensemble.slope.fill_(slope)
+    for at, weight in zip(context, weights[1:-1] * scale[1:], strict=True):
+        ensemble.context[at] = weight
+    ensemble.offset.fill_(weights[-1] - float((weights[:-1] * scale) @ mean))
     return _reliability(1 / (1 + np.exp(-design @ weights)), happened)
 
 

@@ -63,18 +63,19 @@ class RankingData:
         together = np.concatenate(parts) if parts else np.empty((0, INTERACTIONS), np.float32)
         return np.concatenate([self.features, together], axis=1)
 
-    def head(self, cases: int) -> RankingData:
-        """The first so many cases."""
+    def spread(self, cases: int) -> RankingData:
+        """So many cases, evenly spread over all: those that allow repeats come after those that do not."""
         if cases >= len(self):
             return self
-        rows = int(self.ptr[cases])
+        chosen = np.arange(cases) * len(self) // cases
+        rows = np.concatenate([np.arange(self.ptr[case], self.ptr[case + 1]) for case in chosen])
         return RankingData(
-            self.ptr[: cases + 1],
-            self.features[:rows],
-            self.labels[:rows],
-            self.relevant[:cases],
-            self.user_vectors[:cases],
-            self.items[:rows],
+            np.concatenate([[0], np.cumsum(np.diff(self.ptr)[chosen])]),
+            self.features[rows],
+            self.labels[rows],
+            self.relevant[chosen],
+            self.user_vectors[chosen],
+            self.items[rows],
             self.item_vectors,
         )
 

@@ -251,12 +251,15 @@ def _choose_own_past(search: _Search) -> None:
 
 def _with_pool_sizes(evaluator: CfEvaluator, recipe: Recipe) -> Recipe:
     """The recipe with pool sizes by what each generator finds; one without weight and candidates is left out."""
+    relevant = evaluator.relevant_with_history()
+    if not relevant:
+        return recipe  # nobody to choose by
     ranked = {
         name: [found.rows for found in evaluator.candidates(recipe, name, DEPTH)]
         for name in recipe.generators
         if name not in NOT_CHOSEN and name != "ann"  # that has no vectors before the deep model is trained
     }
-    chosen = choose_pool_sizes(ranked, evaluator.relevant_with_history())
+    chosen = choose_pool_sizes(ranked, relevant)
     left_out = tuple(
         name for name, limit in chosen.items() if not limit and not recipe.sources.get(name, {}).get("weight")
     )

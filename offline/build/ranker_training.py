@@ -198,6 +198,8 @@ class DeepTrainer:
 
     def _with_pool_sizes(self, fitted: Fitted, tower: TowerResult, queries: Sequence[Query], cases: Cases) -> Fitted:
         """Choose the pool sizes again, now that there are vectors: on the first window, for this and all later cuts."""
+        if not any(len(query.history) for query in queries):
+            return fitted  # nobody to choose by
         limits = {**self._recipe.limits, **pool_sizes_of(fitted.bundle, queries, cases.relevant)}
         self._recipe = replace(self._recipe, limits=limits)
         return self.fit(fitted.known, tower, reuse=fitted.generators)
@@ -228,7 +230,7 @@ class DeepTrainer:
         found: dict[str, Any] = {
             "importance": [
                 {"feature": one.name, "drop": one.drop, "low": one.low, "high": one.high}
-                for one in importance(ensemble, valid.head(INSPECTED), names, seed=self._seed)
+                for one in importance(ensemble, valid.spread(INSPECTED), names, seed=self._seed)
             ]
         }
         if self._ablate:

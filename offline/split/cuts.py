@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,7 +41,7 @@ class TimeCut:
 
     def known(self, events: ibis.Table) -> ibis.Table:
         """See ``Cut.known``."""
-        return events.filter(events.time < int(self.before_s))
+        return events.filter(events.time < math.ceil(self.before_s))
 
     def ends(self, log: EventLog) -> NDArray[np.int64]:
         """See ``Cut.ends``."""

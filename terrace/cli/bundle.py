@@ -82,7 +82,7 @@ def _verdict(gate: Mapping[str, Any]) -> str:
         return "was off"
     if gate["passed"]:
         return "passed"
-    failed = [f"{entry['name']}: {entry['said']}" for entry in gate["checks"] if entry["passed"] is False]
+    failed = [f"{entry['name']}: {entry['message']}" for entry in gate["checks"] if entry["passed"] is False]
     return escape(f"published with a mark, not {'; not '.join(failed)}")
 
 

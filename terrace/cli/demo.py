@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -279,7 +279,9 @@ def server(bundle: Path, redis: str) -> Iterator[str]:
             yield line.split()[-1]
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(STOP_S)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_S)
+            process.kill()
 
 
 @contextmanager
@@ -327,6 +329,7 @@ def refused(bundle: Path, folder: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
     )
     console.print(f"\n[bold]A bundle with one flipped bit[/]\nthe server does not start, exit code {done.returncode}:")
     console.print(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "", highlight=False, soft_wrap=True)

@@ -75,7 +75,7 @@ async def fill(url: str, namespace: str, read: Dataset, log: EventLog, progress:
     """
     from redis import RedisError
 
-    from server.store.user_store import RedisUserStore
+    from server.store.user_store import MAX_STORED_EVENTS, RedisUserStore
 
     try:
         store = RedisUserStore(url, namespace, read.seen_types, connect_timeout_s=2.0)
@@ -86,7 +86,7 @@ async def fill(url: str, namespace: str, read: Dataset, log: EventLog, progress:
         for start in range(0, log.n_users, USERS_PER_BATCH):
             batch = range(start, min(start + USERS_PER_BATCH, log.n_users))
             users = {read.user_ids[u]: log.events_of(u, read.catalogue.ids, read.event_types) for u in batch}
-            stored += sum(map(len, users.values()))
+            stored += sum(min(len(events), MAX_STORED_EVENTS) for events in users.values())
             await store.load(users)
             progress("ingest users", batch.stop, log.n_users)
     except RedisError as error:

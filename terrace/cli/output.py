@@ -217,7 +217,9 @@ def verdict_lines(gate: Mapping[str, Any]) -> list[str]:
     lines = []
     for entry in gate.get("checks", ()):
         mend = f" {entry['mend']}" if entry["mend"] else ""
-        lines.append(f"gate: {words[entry['passed']]}: {escape(entry['name'])}: {escape(entry['said'])}{escape(mend)}")
+        lines.append(
+            f"gate: {words[entry['passed']]}: {escape(entry['name'])}: {escape(entry['message'])}{escape(mend)}"
+        )
     return lines
 
 

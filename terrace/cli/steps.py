@@ -153,27 +153,27 @@ def release(
     made: Builder, bundles: Path, measured: Measured | None, gate: dict[str, Any], previous: Measured | None = None
 ) -> Path:
     """Fit on everything, record golden answers, write the report, publish."""
-    from offline.bundle_folder import open_draft, publish, seal, version_at
+    from offline.bundle_folder import drafting, publish, seal, version_at
     from offline.evaluate.per_user import FILE_NAME
     from offline.publish.compare import Measured
     from offline.publish.html_report import FILE_NAME as REPORT_NAME
     from terrace.cli.served import InProcess
 
     version = version_at(time.time())
-    draft = open_draft(bundles, version)
-    manifest = replace(made.draft(draft, made.plan.release, version=version), gate=gate)
-    with InProcess(draft) as served:
-        manifest = replace(manifest, golden=served.golden())
-    per_user = None
-    if measured is not None:
-        manifest = replace(manifest, metrics=measured.figures, rungs=measured.manifest.rungs)
-        per_user = measured.per_user
-    if per_user is not None:
-        per_user.save(draft / FILE_NAME)
-    page = report(Measured(manifest, per_user), previous, made.warnings)
-    (draft / REPORT_NAME).write_text(page, encoding="utf-8")
-    seal(draft, manifest)
-    return publish(draft, bundles, version)
+    with drafting(bundles, version) as draft:
+        manifest = replace(made.draft(draft, made.plan.release, version=version), gate=gate)
+        with InProcess(draft) as served:
+            manifest = replace(manifest, golden=served.golden())
+        per_user = None
+        if measured is not None:
+            manifest = replace(manifest, metrics=measured.figures, rungs=measured.manifest.rungs)
+            per_user = measured.per_user
+        if per_user is not None:
+            per_user.save(draft / FILE_NAME)
+        page = report(Measured(manifest, per_user), previous, made.warnings)
+        (draft / REPORT_NAME).write_text(page, encoding="utf-8")
+        seal(draft, manifest)
+        return publish(draft, bundles, version)
 
 
 def report(measured: Measured, previous: Measured | None, warnings: Sequence[str], title: str = "") -> str:

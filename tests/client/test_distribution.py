@@ -60,11 +60,12 @@ async def target() -> AsyncIterator[str]:
 
 async def test_a_service_that_installs_the_wheel_alone_gets_answers(wheel: Path, target: str, tmp_path: Path) -> None:
     def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
 
     def install_and_ask() -> tuple[str, set[str]]:
         run(sys.executable, "-m", "venv", "venv").check_returncode()
         python = str(tmp_path / "venv" / "bin" / "python")
+        run(python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", str(wheel)).check_returncode()
         installed = run(python, "-m", "pip", "install", "--quiet", "--no-input", "--retries", "0", str(wheel))
         if installed.returncode:
             pytest.skip(f"no package registry in reach: {installed.stderr.strip().splitlines()[-1]}")

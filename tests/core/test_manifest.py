@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.manifest import BundleError, Manifest, finished_bundles, newest_bundle, read_manifest, verify
-from offline.bundle_folder import open_draft, publish, seal, version_at
+from offline.bundle_folder import drafting, open_draft, publish, seal, version_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,6 +157,25 @@ def test_a_version_is_never_published_twice(tmp_path: Path) -> None:
 def test_what_an_interrupted_build_left_is_gone_from_the_next_draft(tmp_path: Path) -> None:
     (open_draft(tmp_path, "v2") / "half.npy").write_bytes(b"1")
     assert list(open_draft(tmp_path, "v2").iterdir()) == []
+
+
+@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, OSError])
+def test_a_build_that_fails_leaves_no_draft(tmp_path: Path, stopped_by: type[BaseException]) -> None:
+    def fails() -> None:
+        with drafting(tmp_path, "v1") as draft:
+            (draft / "half.npy").write_bytes(b"1")
+            raise stopped_by
+
+    with pytest.raises(stopped_by):
+        fails()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_that_is_published_stays(tmp_path: Path) -> None:
+    with drafting(tmp_path, "v1") as draft:
+        seal(draft, MANIFEST)
+        publish(draft, tmp_path, "v1")
+    assert [path.name for path in tmp_path.iterdir()] == ["v1"]
 
 
 @pytest.mark.parametrize("name", ["gate", "search"])

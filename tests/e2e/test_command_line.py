@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from server.store.user_store import MAX_STORED_EVENTS
 from terrace.cli import output
 from terrace.cli.build import build, evaluate
 from terrace.cli.demo import server, store
@@ -167,6 +168,14 @@ def test_ingest_counts_what_it_does_not_store(tmp_path: Path) -> None:
     done = terrace("ingest", "--events", str(events), "--data", str(tmp_path / "store"))
     assert "stored 2 events of 2 users" in done.stdout
     assert "event without usable user" in done.stderr
+
+
+def test_ingest_counts_no_event_that_the_store_leaves_out(tmp_path: Path) -> None:
+    events = tmp_path / "events.csv"
+    rows = [f"ada,i{n},2025-01-01T00:{n // 60:02d}:{n % 60:02d}Z" for n in range(MAX_STORED_EVENTS + 9)]
+    events.write_text("\n".join(["user_id,item_id,timestamp", *rows, "zoe,mug,2025-01-01T00:00:00Z"]))
+    done = terrace("ingest", "--events", str(events), "--data", str(tmp_path / "store"))
+    assert f"stored {MAX_STORED_EVENTS + 1} events of 2 users" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -180,9 +180,10 @@ def test_a_process_that_is_asked_to_end_while_it_loads_in_native_code_does_not_c
     (tmp_path / "native").touch()
     process = Process(tmp_path)
     process.child.send_signal(signal.SIGTERM)
-
-    assert process.child.wait(20) == 0
-    process.end()
+    try:
+        assert process.child.wait(20) == 0
+    finally:
+        process.end()
 
 
 @pytest.mark.parametrize("process", [{"score_timeout_ms": 60_000}], indirect=True)
@@ -244,6 +245,8 @@ def serving(*arguments: str) -> Iterator[tuple[str, str]]:
         str(port),
         "--lame-duck-s",
         "0",
+        "--exercise-share",
+        "0",
     ]
     with subprocess.Popen(
         [sys.executable, "-m", "terrace.cli", *command, *arguments], stdout=subprocess.PIPE, text=True
@@ -255,6 +258,10 @@ def serving(*arguments: str) -> Iterator[tuple[str, str]]:
                 yield line, page.read().decode()
         finally:
             child.terminate()
+            try:
+                child.wait(20)
+            finally:
+                child.kill()
     assert child.returncode == 0
 
 
@@ -300,7 +307,9 @@ def test_a_bundle_whose_model_alone_is_broken_is_served_also_when_it_is_named(tm
         assert line.startswith("serving v1 on ")
 
 
-def test_a_second_process_on_the_port_fails_and_says_so(process: Process, tmp_path: Path) -> None:
+def test_a_second_process_on_the_port_fails_and_says_so(
+    process: Process, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     process.load()
     other = tmp_path / "other"
     other.mkdir()
@@ -308,6 +317,7 @@ def test_a_second_process_on_the_port_fails_and_says_so(process: Process, tmp_pa
     code = run(Settings(port=int(process.target.split(":")[1])), [other])
 
     assert code == EXIT_BUNDLE
+    assert f"cannot listen on 127.0.0.1:{process.target.split(':')[1]}" in capfd.readouterr().err
     with Client(process.target) as client:
         assert len(client.recommend("ada", timeout_ms=20_000).items) == 20
 

@@ -119,6 +119,10 @@ def address(bundle: Path, installed: Path, tmp_path: Path) -> Iterator[str]:
         assert server.stdout is not None
         yield server.stdout.readline().split()[-1]
         server.terminate()
+        try:
+            server.wait(20)
+        finally:
+            server.kill()
 
 
 def test_a_build_takes_the_installed_package_and_a_server_names_it_in_its_answers(bundle: Path, address: str) -> None:
@@ -132,7 +136,7 @@ def test_a_build_takes_the_installed_package_and_a_server_names_it_in_its_answer
 
 
 def test_a_server_without_the_package_says_what_is_missing(bundle: Path, tmp_path: Path) -> None:
-    done = subprocess.run(serve(bundle, tmp_path), capture_output=True, text=True, check=False)
+    done = subprocess.run(serve(bundle, tmp_path), capture_output=True, text=True, check=False, timeout=60)
 
     assert done.returncode == 2
     assert "no candidate generator is called 'new_arrivals'" in done.stderr

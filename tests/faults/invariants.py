@@ -1,6 +1,6 @@
 """What must hold of every history of calls, whatever was broken meanwhile; the method is Jepsen's.
 
-``check`` is called at the end of every fault test, after what the test itself asks for.
+``check`` is called at the end of every test that breaks a part, after what the test itself asks for.
 """
 
 from __future__ import annotations

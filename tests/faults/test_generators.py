@@ -104,6 +104,7 @@ async def test_a_quick_generator_that_is_slow_is_left_alone(
     after = await callers.run(RATE, length.seconds)
 
     left_alone = [call.dropped.get("neighbours") == "breaker_open" for call in after if call.tier == "DEEP"]
+    assert len(left_alone) >= 0.95 * len(after)
     assert sum(left_alone) >= 0.95 * len(left_alone)  # now and then one is let through to see
     assert percentile_ms(after, 50) < 10.0
 

@@ -179,3 +179,32 @@ def test_the_calibration_is_fitted_on_the_order_that_is_served(
     result = train_ranker([data(0)], valid, settings=SETTINGS, max_epochs=4, extra_scores=extra_scores)
     np.testing.assert_array_equal(predict(result.ensemble, valid.inputs()), fitted_on[0])
     assert fitted_on[0].dtype == np.float32
+
+
+def test_cases_that_are_spread_are_of_the_whole_data() -> None:
+    """The last third of the cases is of another kind: they must not be passed over."""
+    every = data(3, questions=30)
+    some = every.spread(7)
+
+    assert len(some) == 7
+    chosen = [0, 4, 8, 12, 17, 21, 25]
+    for at, case in enumerate(chosen):
+        one, same = slice(*some.ptr[at : at + 2]), slice(*every.ptr[case : case + 2])
+        np.testing.assert_array_equal(some.features[one], every.features[same])
+        np.testing.assert_array_equal(some.labels[one], every.labels[same])
+        np.testing.assert_array_equal(some.items[one], every.items[same])
+    np.testing.assert_array_equal(some.user_vectors, every.user_vectors[chosen])
+    assert every.spread(30) is every
+
+
+def test_the_calibration_that_is_reported_is_of_the_scores_that_are_served() -> None:
+    """Where a high score means an unlikely item no slope can be taken over."""
+    cases = data(1)
+    order = (3 - 6 * cases.labels).astype(np.float32)
+    ensemble = Ensemble([], cases.inputs().shape[1])
+    found = calibrate(ensemble, order, cases, cases.inputs(), ())
+
+    assert (float(ensemble.slope), float(ensemble.offset)) == (1, 0)
+    served = 1 / (1 + np.exp(-order))
+    assert found.error == pytest.approx(float(np.abs(served - cases.labels).mean()), abs=1e-6)
+    assert found.error > 0.9

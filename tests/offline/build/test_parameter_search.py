@@ -18,7 +18,7 @@ from offline.build.builder import Builder
 from offline.build.cf_evaluator import CfEvaluator
 from offline.build.fit import Known, World, fit
 from offline.build.parameter_grid import NEWCOMER_HALF_LIVES_DAYS, NEWCOMER_WEIGHTS, SEQUENCE_STEPS, WALK_STEPS
-from offline.build.parameter_search import LEAST_GAIN, choose, choose_trend
+from offline.build.parameter_search import LEAST_GAIN, _with_pool_sizes, choose, choose_trend
 from offline.build.pool_sizes import FLOORS
 from offline.build.recipe import Recipe
 from offline.metrics import hit_matrix, per_user
@@ -105,6 +105,17 @@ def test_the_best_that_was_tried_is_chosen_and_all_that_was_tried_is_kept(shop: 
     assert {"co_occurrence", "ann", "content", "buy_again", "popularity"} <= set(recipe.generators)
     assert sorted((*recipe.left_out, *recipe.generators)) == sorted(Recipe.of({}, TREND, 0.5).generators)
     assert all(recipe.limit(name) >= floor for name, floor in FLOORS.items())
+
+
+def test_without_anybody_to_choose_by_pool_sizes_stay_as_they_are_and_nothing_is_left_out(
+    shop: tuple[World, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a young shop would have next to no candidates."""
+    evaluator = evaluator_of(*shop)
+    recipe = Recipe.of({}, TREND, 0.5)
+    monkeypatch.setattr(evaluator, "relevant_with_history", list)
+
+    assert _with_pool_sizes(evaluator, recipe) is recipe
 
 
 def test_a_generator_that_is_left_out_is_named_in_a_warning(

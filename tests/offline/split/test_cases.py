@@ -85,7 +85,9 @@ def test_nothing_known_is_later_than_the_case(raw: list[tuple[int, int, int, int
         assert set(relevant.tolist()) == {i for _, i in later} - had
 
 
-@pytest.mark.parametrize("cut", [TimeCut(12), LastEventsCut(1), ShareCut(0), ShareCut(30), ShareCut(100)])
+@pytest.mark.parametrize(
+    "cut", [TimeCut(12), TimeCut(12.5), TimeCut(11.001), LastEventsCut(1), ShareCut(0), ShareCut(30), ShareCut(100)]
+)
 def test_the_engine_and_the_log_agree_on_what_is_known(cut: TimeCut | LastEventsCut | ShareCut) -> None:
     user = np.repeat(np.arange(4), np.diff(LOG.ptr))
     seq = np.arange(len(user)) - LOG.ptr[user]
