@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from core.types import NO_ROWS, NO_SCORES, Pool
+from core.types import NO_ROWS, NO_SCORES, Candidates, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from core.types import Candidates, Query, Rows, Scorer, Scores
+    from core.types import CandidateGenerator, Query, Rows, Scorer, Scores
 
 _scratch = threading.local()
 _log = logging.getLogger(__name__)
@@ -95,6 +95,18 @@ def extend(
         ValueError: a proposal comes from a source that is not one of the pool's.
     """
     return _of_sound(lambda sound: _extended(pool, sound, query, before), more, query, left_out)
+
+
+def propose(generator: CandidateGenerator, query: Query, limit: int) -> Candidates:
+    """What a generator finds.
+
+    Raises:
+        TypeError: it is no ``Candidates``, or says that it is another generator's.
+    """
+    found = generator.generate(query, limit)
+    if not isinstance(found, Candidates) or found.source != generator.name:
+        raise TypeError(f"generator {generator.name} must return core.types.Candidates with its own name as source")
+    return found
 
 
 def by_prior(pool: Pool, query: Query, prior: Scorer) -> Pool:

@@ -104,7 +104,7 @@ class Ranking:
         codes = query.catalogue.category_code
         wanted = {codes[name] for name in query.filters.categories if name in codes}
         lists = [self.category_ranks[self.category_ptr[c] : self.category_ptr[c + 1]] for c in sorted(wanted)]
-        low, size = 0, first * everything // max(sum(map(len, lists)), 1)
+        low, size = 0, max(first * everything // max(sum(map(len, lists)), 1), 1)
         while low < everything:
             parts = [ranks[slice(*ranks.searchsorted((low, low + size)))] for ranks in lists]
             if sum(map(len, parts)) > HEAD and size > first:

@@ -213,7 +213,12 @@ async def _listen(
 ) -> tuple[grpc.aio.Server, int]:
     server = grpc.aio.server(options=_OPTIONS)
     server.add_generic_rpc_handlers(handlers)
-    server.add_insecure_port(probe)
+    try:
+        server.add_insecure_port(probe)
+    except RuntimeError:
+        raise ServeError(
+            "cannot open an abstract Unix socket to measure how long calls wait; this needs Linux"
+        ) from None
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     await status.set_rungs(())
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

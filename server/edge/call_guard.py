@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 CRITICALITY, EXERCISE, TIER = "terrace-criticality", "terrace-exercise", "terrace-tier"
 _TRACE = "traceparent"
+LEARNT_FROM = "Recommend"
+"""The method whose answers show admission what one costs."""
 _LOWER = {Tier.DEEP: (Tier.POPULARITY, Tier.CF), Tier.CF: (Tier.POPULARITY,)}
 """Rungs that a share of the calls of a kind is answered from on purpose."""
 _FORCED = {tier.name: tier for tier in Tier}
@@ -130,7 +132,7 @@ class CallGuard:
             try:
                 asked = read_metadata(context.invocation_metadata())
                 pipeline = self._ready()
-                permit = self._admit(asked.criticality, left_s, ceiling)
+                permit = self._admit(asked.criticality, left_s, min(ceiling, asked.tier))
                 record = self._new_record(asked, permit, deadline, ceiling)
                 answered = await method(pipeline, raw, record, recommendation_id)
                 status = grpc.StatusCode.OK
@@ -146,7 +148,7 @@ class CallGuard:
             finally:
                 answer = answered.answer if answered else None
                 if permit is not None:
-                    self._give_back(permit, answer)
+                    self._give_back(permit, answer, learn=name == LEARNT_FROM)
                 finished = Call(
                     method=name,
                     criticality=asked.criticality,
@@ -185,8 +187,8 @@ class CallGuard:
             raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, text, _NEVER_AGAIN)
         return permit
 
-    def _give_back(self, permit: Permit, answer: Recommendation | None) -> None:
-        if answer is None:
+    def _give_back(self, permit: Permit, answer: Recommendation | None, *, learn: bool) -> None:
+        if answer is None or not learn:
             self._admission.give_back(permit, None)
             return
         late = answer.skipped.get(Tier.DEEP) is Reason.LATE
@@ -198,13 +200,13 @@ class CallGuard:
     def _new_record(self, asked: CallOptions, permit: Permit, deadline: Deadline, ceiling: Tier) -> RequestRecord:
         """How high this call may climb, and why no higher."""
         cap, why = permit.cap, permit.why
-        share = self._settings.exercise_share
-        if share and cap is ceiling and asked.exercise and asked.criticality is Criticality.USER:
-            turn = self._rng() / share
-            if turn < len(_LOWER[ceiling]):
-                cap, why = _LOWER[ceiling][int(turn)], Reason.EXERCISED
-        if asked.tier < cap:
-            cap, why = asked.tier, Reason.FORCED
+        share, highest = self._settings.exercise_share, min(ceiling, asked.tier)
+        if cap is highest:
+            why = Reason.FORCED
+            if share and asked.exercise and asked.criticality is Criticality.USER:
+                turn = self._rng() / share
+                if turn < len(_LOWER[ceiling]) and _LOWER[ceiling][int(turn)] <= cap:
+                    cap, why = _LOWER[ceiling][int(turn)], Reason.EXERCISED
         return RequestRecord(deadline, ceiling, cap, why, slack_s=slack_s(self._admission.delay_s))
 
 

@@ -36,8 +36,9 @@ _COSTS_S = {Tier.POPULARITY: 0.0005, Tier.CF: 0.0015, Tier.DEEP: 0.005}
 _THREAD_S = 0.003
 """Before anything was measured; a server seeds both in warm-up."""
 _UP, _DOWN = 0.01, 0.2
-"""Costs follow a quicker answer at once and a slower one hardly: what is wanted is the CPU that an answer takes, and all that
-can make one slower than that is waiting for something."""
+"""Costs follow a quicker answer at once and a slower one hardly: what is wanted is the CPU that an answer takes, and what
+makes one of two alike slower is waiting for something. They are learnt from ``Recommend`` alone: ranking a few given items
+is quicker by itself."""
 _HIGHEST_COST_S = 0.02
 """Costs end here: a rung that seems to cost more than the usual deadline would be tried by nobody, and so never be found
 to be quick again. Calls that overrun are given up and answered from below anyway."""
@@ -130,7 +131,7 @@ class Admission:
         if has_room and wait_s <= DEEP_SHARE[criticality] * deep_s + NEGLIGIBLE_S:
             cap = min(Tier.DEEP, ceiling)
         elif delay_s <= DELAY_SHARE * cf_s + NEGLIGIBLE_S:
-            cap = Tier.CF
+            cap = min(Tier.CF, ceiling)
         else:
             cap = Tier.POPULARITY
         alone = not self.in_flight and not self._lower and delay_s <= NEGLIGIBLE_S
@@ -152,7 +153,7 @@ class Admission:
 
         Args:
             permit: of the call; giving it back again does nothing.
-            reached: the rung that answered; None when there was no answer, which says nothing of costs.
+            reached: the rung that answered; None when there was no answer, or one that says nothing of costs.
             waited_s: part of the call's time in which it waited for another process (the user store) and took no CPU.
             thread_s: part in which it was on the deep rung.
             overran: the deep rung was begun and given up for lack of time.
@@ -167,10 +168,11 @@ class Admission:
             if reached is Tier.DEEP:
                 self.thread_s = _follow(self.thread_s, thread_s)
 
-    def seed(self, cost_s: Mapping[Tier, float], thread_s: float) -> None:
-        """What answers take when nobody waits, as in the attributes; measured in warm-up."""
-        self.cost_s |= cost_s
-        self.thread_s = thread_s
+    def seed(self, cost_s: Mapping[Tier, float], thread_s: float | None) -> None:
+        """What answers take when nobody waits, as in the attributes; measured in warm-up, None where it was not."""
+        self.cost_s |= {tier: min(seconds, _HIGHEST_COST_S) for tier, seconds in cost_s.items()}
+        if thread_s is not None:
+            self.thread_s = min(thread_s, _HIGHEST_COST_S)
 
     def observe_delay(self, seconds: float) -> None:
         """A sample of how long calls wait for the event loop; every few milliseconds."""

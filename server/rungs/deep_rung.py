@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from candidate_gen.merge import by_prior, extend
+from candidate_gen.merge import by_prior, extend, propose
 from core.types import Reason, Stopped
 from server.overload.breaker import Outcome
 from server.rungs.cost_model import CostModel
@@ -224,7 +224,7 @@ class _Climb:
         for name, (generator, limit) in rung.slow.items():
             if name in parts:
                 try:
-                    found = parts.do(name, partial(generator.generate, query, limit), budget.part_s(deadline))
+                    found = parts.do(name, partial(propose, generator, query, limit), budget.part_s(deadline))
                 except PartError as error:
                     self._drop(name, error.reason)
                 else:
@@ -238,7 +238,7 @@ class _Climb:
             return DeepResult(reason=Reason.NO_CANDIDATES)
         longest_s = budget.run_s(deadline)
         fitting = rung.cost.rows_within(longest_s)
-        if fitting < query.limit:
+        if fitting < min(query.limit, len(pool)):
             rung.cost.refused()
             return DeepResult(reason=Reason.NO_TIME)
         scored = pool if fitting >= len(pool) else pool.take(slice(fitting))

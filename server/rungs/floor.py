@@ -27,6 +27,8 @@ FILTERS = "filters"
 """Name of the filters among what an answer was made without: time was too short to find every item that they allow."""
 _STRETCH_S = 0.0005
 _REST = 3
+_LONGEST_REST_S = 0.05
+"""How far ahead turns are given out: those of callers who have gone meanwhile must not keep the next ones waiting."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,10 +81,10 @@ class Floor:
             return
         allowed, deadline = query.allowed(), record.deadline
         begun_s = deadline.now_s()
-        for _ in self._steps(query, limit):
+        for count in self._steps(query, limit):
             now_s = deadline.now_s()
             allowed.hurry = deadline.end_s - now_s < least_s
-            if now_s - begun_s >= _STRETCH_S:
+            if count < limit and now_s - begun_s >= _STRETCH_S:
                 await asyncio.sleep(self._rest_s(now_s - begun_s, deadline, least_s))
                 begun_s = deadline.now_s()
         if allowed.cut_short:
@@ -96,7 +98,7 @@ class Floor:
         if deadline.end_s == math.inf:
             return 0.0
         now_s = deadline.now_s()
-        self._next_s = max(self._next_s, now_s) + _REST * spent_s
+        self._next_s = min(max(self._next_s, now_s) + _REST * spent_s, now_s + _LONGEST_REST_S)
         return max(min(self._next_s, deadline.end_s - least_s) - now_s, 0.0)
 
     def _steps(self, query: Query, limit: int) -> Iterator[int]:

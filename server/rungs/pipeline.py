@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candidate_gen.merge import by_prior, collect
+from candidate_gen.merge import by_prior, collect, propose
 from core.query import Request, build_query
 from core.types import NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
 from ranking.explain import explain
@@ -175,7 +175,7 @@ class Pipeline:
                 continue
             begun_s, filtered_s, outcome = now_s(), query.allowed().spent_s, Outcome.FAILURE
             try:
-                found.append(generator.generate(query, limit))
+                found.append(propose(generator, query, limit))
                 outcome = Outcome.SUCCESS
             except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
                 self._limited_log.exception(f"generator {generator.name} failed")

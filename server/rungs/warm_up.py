@@ -46,11 +46,12 @@ class Costs(NamedTuple):
     Attributes:
         answer_s: seconds, by rung.
 
-        thread_s: seconds that the one from the deep rung kept its thread busy; where there is none, all of one from CF.
+        thread_s: seconds that the one from the deep rung kept its thread busy; where there is none, all of one from CF;
+            None where nothing was measured.
     """
 
     answer_s: Mapping[Tier, float]
-    thread_s: float
+    thread_s: float | None
 
 
 async def warm_up(pipeline: Pipeline, rounds: int) -> Costs:
@@ -92,9 +93,10 @@ async def warm_up(pipeline: Pipeline, rounds: int) -> Costs:
     _close_breakers(pipeline)
     if Tier.DEEP in took_s:
         return Costs(took_s, thread_s)
-    # Calls that may climb so high end on the rung below, and take what that takes.
-    lower_s = took_s.get(Tier.CF, 0.0)
-    return Costs(took_s | {Tier.DEEP: lower_s}, lower_s)
+    if pipeline.deep is None and Tier.CF in took_s:
+        # Calls that may climb so high end on the rung below, and take what that takes.
+        return Costs(took_s | {Tier.DEEP: took_s[Tier.CF]}, took_s[Tier.CF])
+    return Costs(took_s, None)
 
 
 def _close_breakers(pipeline: Pipeline) -> None:

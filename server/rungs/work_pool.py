@@ -132,9 +132,13 @@ class WorkPool:
         job.stuck_in = part
         self.stuck_in[part] += 1
         if self.stuck < REPLACEMENTS:
+            try:
+                self._add_thread()
+            except RuntimeError:  # the process may have no more
+                self._limited_log.exception("no thread can be started in place of one that is stuck")
+                return
             job.replaced = True
             self.stuck += 1
-            self._add_thread()
 
     def close(self) -> None:
         """Let the threads end after the jobs that are queued; does not wait for them."""

@@ -94,4 +94,6 @@ def serve(
         code = run(
             settings, folders, on_ready=lambda version, bound: typer.echo(f"serving {version} on {host}:{bound}")
         )
+        for number in (signal.SIGTERM, signal.SIGINT):  # an embedded store writes its data now
+            signal.signal(number, signal.SIG_IGN)
     leave(code)

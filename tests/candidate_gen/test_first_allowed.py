@@ -93,6 +93,21 @@ def test_who_asks_again_for_as_many_or_fewer_costs_no_second_look() -> None:
     assert [each.rows for each in conditions] == looked
 
 
+def test_wanted_categories_of_which_every_item_has_very_many_are_looked_through_to_the_end() -> None:
+    """Labels in place of categories: the lists of their members are together many times as long as the catalogue."""
+    labels, items = 90, 40
+    catalogue = replace(
+        draw_catalogue(items, 5),
+        category_ptr=np.arange(items + 1, dtype=np.int32) * labels,
+        category_idx=np.tile(np.arange(labels, dtype=np.int32), items),
+        category_names=tuple(f"label-{n}" for n in range(labels)),
+    )
+    query = make_query(catalogue, filters=Filters(categories=catalogue.category_names))
+    ranking, expected = best(catalogue, query, 3)
+
+    assert finished(ranking.best(query, 20)).tolist() == expected[:20]
+
+
 def test_a_ranking_is_not_taken_for_one_that_is_gone() -> None:
     """Evaluations ask the same query of one ranking after the other, each where the last one was in memory."""
     catalogue = draw_catalogue(60, 5)

@@ -206,5 +206,5 @@ def test_the_calibration_that_is_reported_is_of_the_scores_that_are_served() -> 
 
     assert (float(ensemble.slope), float(ensemble.offset)) == (1, 0)
     served = 1 / (1 + np.exp(-order))
-    assert found.error == pytest.approx(float(np.abs(served - cases.labels).mean()), abs=1e-6)
-    assert found.error > 0.9
+    assert sum(guess * rows for guess, _, rows in found.bins) == pytest.approx(float(served.sum()), rel=1e-4)
+    assert found.error > 0.8

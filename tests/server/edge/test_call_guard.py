@@ -6,6 +6,7 @@ import asyncio
 import re
 import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -46,6 +47,20 @@ NO_ROOM_S = LONGEST_QUEUE_S
 POPULARITY, CF, PRECOMPUTED, DEEP = Tier
 NOT_CONFIGURED, NOT_ASKED, OVERLOADED = Reason.NOT_CONFIGURED, Reason.NOT_ASKED, Reason.OVERLOADED
 FORCED, EXERCISED = Reason.FORCED, Reason.EXERCISED
+ANSWER = Recommendation(
+    rows=NO_ROWS,
+    scores=NO_SCORES,
+    proposed=np.empty(0, np.uint32),
+    sources=(),
+    explained_by=NO_ROWS,
+    tier=CF,
+    skipped={},
+    dropped={},
+    bundle_version="v",
+    scored_rows=0,
+    pool_rows=0,
+    stage_ms={"store": 10.0, "propose": 1.0, "retrieve": 2.0, "score": 3.0},
+)
 _TIERS = {pb.Tier.Value(f"TIER_{tier.name}"): tier for tier in Tier}
 _REASONS = {pb.Reason.Value(f"REASON_{reason.name}"): reason for reason in Reason}
 
@@ -437,6 +452,36 @@ async def test_admission_hears_of_the_budget_above_the_floor(left_s: float | Non
     assert heard == [(Criticality.USER, pytest.approx(above_the_floor_s, abs=0.03), CF)]
 
 
+@pytest.mark.parametrize(("tier", "held"), [("POPULARITY", 0), ("CF", 0), ("DEEP", 1)])
+async def test_a_call_that_asks_for_a_lower_tier_takes_no_room_on_the_deep_rung(tier: str, held: int) -> None:
+    async def method(*_: object) -> EncodedAnswer:
+        in_flight.append(admission.in_flight)
+        raise InvalidRequestError("enough")
+
+    in_flight: list[int] = []
+    admission = Admission()
+    made = CallGuard(Settings(exercise_share=0.0), admission, [].append)
+    made.pipeline = object()  # type: ignore[assignment]  # not asked
+    with pytest.raises(AbortedError):
+        await made.guard("Recommend", DEEP, method)(b"", Context(0.3, ("terrace-tier", tier)))  # type: ignore[arg-type]
+
+    assert in_flight == [held]
+
+
+@pytest.mark.parametrize(("name", "learns"), [("Recommend", True), ("RankItems", False)])
+async def test_what_answers_cost_is_learnt_from_recommendations_alone(name: str, *, learns: bool) -> None:
+    async def method(*_: object) -> EncodedAnswer:
+        return EncodedAnswer(replace(ANSWER, tier=DEEP, stage_ms={"retrieve": 0.1, "score": 0.1}), b"")
+
+    admission = Admission()
+    before = admission.thread_s
+    made = CallGuard(Settings(exercise_share=0.0), admission, [].append)
+    made.pipeline = object()  # type: ignore[assignment]  # not asked
+    await made.guard(name, DEEP, method)(b"", Context(0.3))  # type: ignore[arg-type]
+
+    assert (admission.thread_s < before) is learns
+
+
 async def test_a_cancellation_goes_on_to_whoever_cancelled() -> None:
     calls: list[Call] = []
     begun = asyncio.Event()
@@ -468,21 +513,7 @@ async def test_admission_is_told_what_an_answer_took_of_the_store_and_of_the_thr
             super().give_back(permit, reached, **how)
 
     async def method(*_: object) -> EncodedAnswer:
-        answer = Recommendation(
-            rows=NO_ROWS,
-            scores=NO_SCORES,
-            proposed=np.empty(0, np.uint32),
-            sources=(),
-            explained_by=NO_ROWS,
-            tier=CF,
-            skipped={DEEP: why},
-            dropped={},
-            bundle_version="v",
-            scored_rows=0,
-            pool_rows=0,
-            stage_ms={"store": 10.0, "propose": 1.0, "retrieve": 2.0, "score": 3.0},
-        )
-        return EncodedAnswer(answer, b"")
+        return EncodedAnswer(replace(ANSWER, skipped={DEEP: why}), b"")
 
     given_back: list[tuple[Tier | None, dict[str, Any]]] = []
     made = CallGuard(Settings(exercise_share=0.0), Remembers(), [].append)

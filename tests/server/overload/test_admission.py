@@ -281,10 +281,20 @@ def test_a_call_that_meets_another_of_any_rung_says_nothing_of_costs(ceiling: Ti
 def test_seeding_leaves_other_costs_as_they_are() -> None:
     admission = Admission()
     before = dict(admission.cost_s)
-    admission.seed({DEEP: 0.123}, 0.045)
+    admission.seed({DEEP: 0.0123}, 0.0045)
 
-    assert admission.cost_s == before | {DEEP: 0.123}
-    assert admission.thread_s == 0.045
+    assert admission.cost_s == before | {DEEP: 0.0123}
+    assert admission.thread_s == 0.0045
+
+
+def test_seeds_have_the_bound_of_what_is_learnt_and_none_leaves_what_was() -> None:
+    """A rung that is slow without a deadline would be tried by nobody else, and never be found to be quick."""
+    admission = Admission()
+    before = admission.thread_s
+    admission.seed({DEEP: 0.5}, None)
+    assert (admission.cost_s[DEEP], admission.thread_s) == (0.02, before)
+    admission.seed({}, 0.4)
+    assert admission.thread_s == 0.02
 
 
 def test_batch_is_shed_before_prefetch_and_users_never() -> None:
@@ -394,7 +404,7 @@ class Traffic(RuleBasedStateMachine):
     @rule(
         criticality=st.sampled_from(Criticality),
         left_s=st.floats(-0.1, 0.5),
-        ceiling=st.sampled_from([CF, DEEP]),
+        ceiling=st.sampled_from([POPULARITY, CF, DEEP]),
         delay_s=st.sampled_from([0.0, 0.0, 0.001, 0.02, 1.0]),
     )
     def comes(self, criticality: Criticality, left_s: float, ceiling: Tier, delay_s: float) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from core.types import NO_SCORES, Candidates, Reason, Stopped, Tier
+from candidate_gen.merge import by_prior
+from core.types import NO_ROWS, NO_SCORES, Candidates, Reason, Stopped, Tier
 from server.rungs.deadline import Deadline
 from server.rungs.deep_rung import SCORER, TOWER
 from server.rungs.pipeline import Pipeline
@@ -245,6 +246,37 @@ def test_a_generator_that_raises_is_named_and_a_failure(world: World) -> None:
 
     assert (answer.tier, answer.dropped) == (Tier.DEEP, {"other": Reason.FAILED})
     assert (world.outcomes("other"), world.outcomes(SCORER)) == ([FAILURE], [SUCCESS])
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, [1, 2], Candidates("another", NO_ROWS, NO_SCORES)], ids=["None", "list", "alien"]
+)
+def test_a_generator_that_returns_something_else_costs_only_itself_and_its_breaker_knows(
+    world: World, wrong: object
+) -> None:
+    class Wrong(toy.ToyGenerator):
+        def generate(self, query: object, limit: int) -> Any:  # noqa: ARG002
+            return wrong
+
+    world.more = (Wrong("quick", True, 5), Wrong("other", False, 5))
+    world.__post_init__()
+    answer = world.answer()
+
+    assert (answer.tier, answer.dropped) == (Tier.DEEP, {"quick": Reason.FAILED, "other": Reason.FAILED})
+    assert [world.outcomes(name) for name in ("quick", "other", SCORER)] == [[FAILURE], [FAILURE], [SUCCESS]]
+
+
+def test_few_rows_are_scored_where_more_are_wanted_than_there_are_and_than_would_fit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A narrow filter, or few known items to rank."""
+    assert world.pipeline.deep is not None
+    few = REQUEST.limit - 2
+    monkeypatch.setattr("server.rungs.deep_rung.by_prior", lambda *given: by_prior(*given).take(slice(few)))
+    monkeypatch.setattr(world.pipeline.deep.cost, "rows_within", lambda _: few + 1)
+    answer = world.answer()
+
+    assert (answer.tier, answer.scored_rows) == (Tier.DEEP, few)
 
 
 def test_a_pool_that_cannot_be_merged_fails_the_rung(world: World) -> None:

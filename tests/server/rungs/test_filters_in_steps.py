@@ -144,6 +144,23 @@ def test_all_who_look_through_the_catalogue_take_turns_with_a_rest_in_between() 
     assert floor._rest_s(1.0, Deadline.never(), 0.001) == 0
 
 
+def test_turns_of_callers_who_have_gone_keep_nobody_waiting() -> None:
+    """Nor does a long pause of the whole process."""
+    floor = Floor(bundle_of(catalogue(DEAR_BUT_THE_LAST)))
+    clock = Clock(0.0)
+    for _ in range(1000):
+        floor._rest_s(0.001, Deadline(clock.now_s + 0.01, clock), 0.001)
+    floor._rest_s(5.0, Deadline(clock.now_s + 0.01, clock), 0.001)
+
+    assert floor._rest_s(0.001, Deadline(1e6, clock), 0.001) <= 0.05
+
+
+def test_a_list_that_is_complete_is_not_waited_for_though_it_took_long() -> None:
+    bundle = bundle_of(catalogue(SOME_CHEAP))
+    query = build_query(bundle, Request("ada", 20, filters=Filters(max_price=1.5)), UserState(), 1000.0)
+    assert prepared(Floor(bundle), query, Deadline(math.inf, Clock(1.0)))[1] == 1
+
+
 def test_a_list_found_at_the_head_keeps_the_event_loop_to_itself() -> None:
     bundle = bundle_of(catalogue(SOME_CHEAP))
     query = build_query(bundle, Request("ada", 20, filters=Filters(max_price=1.5)), UserState(), 1000.0)

@@ -26,3 +26,11 @@ async def test_where_there_is_no_deep_rung_a_call_that_may_climb_so_high_costs_w
     work.close()
 
     assert costs.answer_s[Tier.DEEP] == costs.thread_s == costs.answer_s[Tier.CF] > 0
+
+
+async def test_without_warm_up_nothing_is_known_of_costs() -> None:
+    work = WorkPool(1, 4)
+    costs = await warm_up(Pipeline(toy.bundle(scorer=toy.ToyScorer()), MemoryUserStore(()), work, Settings()), 0)
+    work.close()
+
+    assert costs == ({}, None)

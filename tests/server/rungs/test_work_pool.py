@@ -153,6 +153,24 @@ def test_a_thread_that_is_stuck_has_a_replacement_until_it_is_back() -> None:
         assert ([value for value, _ in world.said], work.alive, work.stuck) == (["next", "stuck"], 1, 0)
 
 
+def test_where_no_thread_can_be_had_the_stuck_one_goes_on_with_what_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more() -> None:
+        raise RuntimeError("can't start new thread")
+
+    with virtual() as (loop, work):
+        world = World(loop, work)
+        stuck = world.takes(5.0, "stuck")
+        world.takes(0.0, "next")
+        world.wait(1.0)
+        monkeypatch.setattr(work, "_add_thread", no_more)
+        work.abandon(stuck)
+        assert (work.alive, work.stuck) == (1, 0)
+
+        world.wait(10.0)
+        assert [value for value, _ in world.said] == ["stuck", "next"]
+        assert (work.alive, sum(work.stuck_in.values())) == (1, 0)
+
+
 def test_what_has_ended_needs_no_replacement() -> None:
     with virtual() as (loop, work):
         world = World(loop, work)
