@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from core.types import Tier
+from server.overload.breaker_rules import THREADED_RULE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 GRACE_MS = 10.0
 """An end may come so much after its deadline: the callers' timer, the wire, a turn of the scheduler."""
 BACK_WITHIN_S = 10.0
+"""After a short fault; after a long one see ``_back_within_s``."""
 SAME_SHARE = 0.1
 """Two shares of DEEP that differ by less are the same."""
 _FEW = 20
@@ -135,7 +137,7 @@ def every_call_ends_once(history: History) -> Iterator[str]:
 
 
 def rungs_come_back(history: History) -> Iterator[str]:
-    """I7: from at most ``BACK_WITHIN_S`` after the last fault, as many answers are DEEP as before the first one."""
+    """I7: as many answers are DEEP as before the first fault, from at most ``_back_within_s`` after the last one."""
     if history.broken_s is None or history.healed_s is None:
         return
     users = [call for call in sorted(history.calls, key=lambda call: call.sent_s) if call.request.criticality == "user"]
@@ -148,8 +150,14 @@ def rungs_come_back(history: History) -> Iterator[str]:
     shares = _deep(after)[::-1].cumsum()[::-1] / np.arange(len(after), 0, -1)  # of each call and all that follow it
     back = np.flatnonzero(shares[: len(after) - _FEW + 1] >= usual - SAME_SHARE)
     back_s = after[back[0]].sent_s - history.healed_s if len(back) else math.inf
-    if back_s > BACK_WITHIN_S:
+    if back_s > _back_within_s(history.healed_s - history.broken_s):
         yield f"I7: DEEP {usual:.2f} before the fault, and again {back_s:.1f} s after it was healed"
+
+
+def _back_within_s(outage_s: float) -> float:
+    """A breaker doubles its time open: its last one is no longer than all before it, nor than its longest one."""
+    rule = THREADED_RULE
+    return max(BACK_WITHIN_S, (1 + rule.jitter) * min(outage_s + rule.open_s, rule.longest_open_s))
 
 
 INVARIANTS: tuple[Callable[[History], Iterator[str]], ...] = (

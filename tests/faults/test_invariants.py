@@ -139,20 +139,27 @@ def test_two_ends_of_one_call_are_found() -> None:
 BELOW = {"tier": "CF", "skipped": {"DEEP": "late", "PRECOMPUTED": "not_configured"}}
 
 
-def outage(back_at_s: float) -> History:
-    """Ten calls a second; a fault from 10 s to 20 s; DEEP again at the given moment."""
-    calls = [call(i, i / 10, **({} if i < 100 or i / 10 >= back_at_s else BELOW)) for i in range(400)]
-    return history(*calls, broken_s=10.0, healed_s=20.0)
+def outage(lasts_s: float, back_after_s: float) -> History:
+    """Ten calls a second; a fault from 10 s on; DEEP again so long after it."""
+    healed_s = 10.0 + lasts_s
+    last_s = healed_s + (40 if lasts_s > 10 else 20)
+    calls = [
+        call(i, i / 10, **({} if i < 100 or i / 10 >= healed_s + back_after_s else BELOW))
+        for i in range(int(last_s * 10))
+    ]
+    return history(*calls, broken_s=10.0, healed_s=healed_s)
 
 
-def test_rungs_that_come_back_in_time_are_sound() -> None:
-    check(outage(back_at_s=29.5))
+@pytest.mark.parametrize(("lasts_s", "back_after_s"), [(0.5, 9.5), (20.0, 24.5), (50.0, 33.0)])
+def test_rungs_that_come_back_in_time_are_sound(lasts_s: float, back_after_s: float) -> None:
+    """A breaker that has been opened again and again is open for as long as the fault has lasted, 34 s at most."""
+    check(outage(lasts_s, back_after_s))
 
 
-@pytest.mark.parametrize("back_at_s", [32.0, 1e9])
-def test_rungs_that_stay_away_are_found(back_at_s: float) -> None:
+@pytest.mark.parametrize(("lasts_s", "back_after_s"), [(0.5, 13.0), (20.0, 28.0), (50.0, 37.0), (0.5, 1e9)])
+def test_rungs_that_stay_away_are_found(lasts_s: float, back_after_s: float) -> None:
     with pytest.raises(AssertionError, match=r"I7: DEEP 1\.00"):
-        check(outage(back_at_s))
+        check(outage(lasts_s, back_after_s))
 
 
 def test_too_few_calls_to_tell_are_found() -> None:
