@@ -13,7 +13,7 @@ from tests.faults.chaos_model import write_model, write_tower
 from tests.faults.chaos_world import USERS, events, world
 from tests.faults.fault_proxy import HEALTHY, ProxyThread
 from tests.faults.invariants import check
-from tests.faults.machine import Machine, watched_machine
+from tests.faults.machine import Machine, MachineTooBusyError, watched_machine
 from tests.faults.run_length import LONG, SHORT, RunLength
 from tests.server import toy
 
@@ -23,6 +23,28 @@ if TYPE_CHECKING:
 
 KEPT = ROOT / "build" / "faults"
 """Where histories of failed tests are, what servers wrote on standard error, and figures of every run."""
+
+
+INVALID = 75
+"""Exit status of a run in which all that failed was not valid, since the machine had no time: it is to be made again."""
+_FAILED = pytest.StashKey[set[bool]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember of each failure whether the machine had time."""
+    report = yield
+    if report.failed and call.excinfo is not None:
+        item.session.stash.setdefault(_FAILED, set()).add(call.excinfo.errisinstance(MachineTooBusyError))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Tell failures from runs that say nothing."""
+    if exitstatus == pytest.ExitCode.TESTS_FAILED and session.stash.get(_FAILED, set()) == {True}:
+        session.exitstatus = INVALID
 
 
 @pytest.hookimpl(wrapper=True)
