@@ -7,6 +7,7 @@ it lies on disk and how it is read in a request.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
@@ -120,7 +121,7 @@ class NeighbourTable:
         return cls(ptr, rows, scores)
 
 
-class NeighbourSum(Generic[P]):
+class NeighbourSum(ABC, Generic[P]):
     """A generator that sums the neighbours of the newest items of a history.
 
     A class of this kind says how its table is built and what each item of a history counts. Scores are shares of the
@@ -141,9 +142,9 @@ class NeighbourSum(Generic[P]):
     def __init__(self, table: NeighbourTable, params: P) -> None:
         self.table, self.params = table, params
 
+    @abstractmethod
     def newest(self, query: Query) -> tuple[Rows, Scores]:
         """The distinct items of the history that are summed over [h], and what each counts."""
-        raise NotImplementedError
 
     def generate(self, query: Query, limit: int) -> Candidates:
         """The items nearest to the history, of those that the query allows."""

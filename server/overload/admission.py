@@ -24,9 +24,9 @@ batch leave room, three quarters and half as much, so that a flood of theirs tak
 """
 DELAY_SHARE = 0.4
 """The same for the measured delay alone, for both rungs. It has passed already for the call that is admitted, and waits for
-those behind it, which its answer will hold up. Chosen in the simulation of ``tests/server/overload``: at 0.7 times the
-capacity 0.25 lowers 1 % of the users' calls and 0.4 lowers 0.3 %; at five times the capacity 0.6 leaves a third of the DEEP
-answers. With 0.5 for CF alone twice as many users get an answer of their own at five times, but hardly any a DEEP one."""
+those behind it, which its answer will hold up. Chosen with ``python -m tests.server.overload.simulation``: at 0.7 times the
+capacity of a machine that stalls now and then 0.25 lowers 1.2 % of the users' calls and 0.4 lowers 0.4 %; at five times the
+capacity 0.6 leaves a third of the DEEP answers."""
 LONGEST_QUEUE_S = 0.05
 """A call with more time to spare than this waits no longer all the same: the process is busy with any queue at all, and a
 longer one, made by calls with long deadlines, would keep those with short ones from their answers."""

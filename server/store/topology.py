@@ -101,7 +101,7 @@ class OneServer(Topology):
     refresh_if_stale = refresh
 
     async def _find(self) -> None:
-        raise NotImplementedError
+        """See ``refresh``."""
 
 
 class SentinelMaster(Topology):

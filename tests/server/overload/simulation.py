@@ -36,6 +36,8 @@ ACCEPT_S, SHED_S, POPULAR_S, CF_S, FINISH_S, LAG_S = 0.0002, 0.0001, 0.0002, 0.0
 """What the loop spends on a call: to take it up, to refuse it, to answer from POPULARITY, to answer from CF or to prepare
 DEEP, to answer from DEEP; and on a look at its own lag."""
 STORE_S = 0.0003
+STALLS = (0.25, 0.016)
+"""A machine that is taken away four times a second, for up to 16 ms."""
 MIX = ((USER, 0.5), (PREFETCH, 0.3), (BATCH, 0.2))
 
 
@@ -339,8 +341,21 @@ def found(times: float, machine: Machine) -> dict[str, float]:
     }
 
 
+def lowered(stalls: tuple[float, float] | None) -> float:
+    """Share of users' calls that do not get DEEP at 0.7 of the capacity."""
+    calls = [call for seed in range(4) for call in simulate([(0.7, 15.0)], seed, stalls=stalls)]
+    return share([call for call in calls if call.kind is USER], lambda call: call.tier is not DEEP)
+
+
 def main() -> None:
-    """Print a table of what is lost without each part."""
+    """Print what the bound of the delay may be, and a table of what is lost without each part."""
+    chosen = admission.DELAY_SHARE
+    for bound in (0.25, chosen, 0.6):
+        vars(admission).update(DELAY_SHARE=bound)
+        deep = found(5.0, ONE_CORE)["users' DEEP"]
+        row = f"lowered at 0.7x {lowered(None):.1%}, with stalls {lowered(STALLS):.1%}; DEEP at 5x {deep:.1%}"
+        sys.stdout.write(f"bound of the delay {bound}: {row}\n")
+    vars(admission).update(DELAY_SHARE=chosen)
     for name, machine in {"one core": ONE_CORE, "slow model": SLOW_MODEL}.items():
         for part, constants in WITHOUT.items():
             before = {name: getattr(admission, name) for name in constants}
