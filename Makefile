@@ -14,8 +14,6 @@ DIR ?= ../shared/data
 MINUTES ?=
 ABLATE ?=
 SCENARIOS ?=
-# Ends with 75 where all that failed did so while the machine had no time; that says nothing, and is run once more.
-FAULTS = $(BIN)/python -m pytest tests/faults
 
 .PHONY: setup protos check format test test-faults test-mutations test-spark demo serve build bench quality load clean
 
@@ -43,11 +41,11 @@ format: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow and not spark" --ignore tests/faults
-	$(FAULTS) -m "not faults_long" || { test $$? -eq 75 && $(FAULTS) -m "not faults_long" --last-failed; }
+	$(BIN)/python -m tests.faults -m "not faults_long"
 
 test-faults: setup
 	$(BIN)/python -m pytest -m slow
-	$(FAULTS) -o faulthandler_timeout=1800 || { test $$? -eq 75 && $(FAULTS) -o faulthandler_timeout=1800 --last-failed; }
+	$(BIN)/python -m tests.faults -o faulthandler_timeout=1800
 
 test-mutations: setup
 	$(BIN)/python -m tests.mutations

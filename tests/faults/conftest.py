@@ -13,7 +13,7 @@ from tests.faults.chaos_model import write_model, write_tower
 from tests.faults.chaos_world import USERS, events, world
 from tests.faults.fault_proxy import HEALTHY, ProxyThread
 from tests.faults.invariants import check
-from tests.faults.machine import Machine, MachineTooBusyError, watched_machine
+from tests.faults.machine import INVALID, Machine, MachineTooBusyError, watched_machine
 from tests.faults.run_length import LONG, SHORT, RunLength
 from tests.server import toy
 
@@ -25,8 +25,6 @@ KEPT = ROOT / "build" / "faults"
 """Where histories of failed tests are, what servers wrote on standard error, and figures of every run."""
 
 
-INVALID = 75
-"""Exit status of a run in which all that failed was not valid, since the machine had no time: it is to be made again."""
 _FAILED = pytest.StashKey[set[bool]]()
 
 
@@ -49,11 +47,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Function) -> Generator[None, None, None]:
-    """A test that watches the machine says first whether it had time."""
-    machine = item.funcargs.get("machine")
-    if machine is None:
-        return (yield)
-    with machine.judging():
+    """A test that fails says first whether the machine had time."""
+    with item.funcargs["machine"].judging():
         return (yield)
 
 
@@ -64,9 +59,9 @@ def idle_process() -> Iterator[Machine]:
         yield machine
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def machine(idle_process: Machine) -> Machine:
-    """Measured from the beginning of the test."""
+    """Measured from the beginning of every test."""
     idle_process.start()
     return idle_process
 

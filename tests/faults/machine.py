@@ -15,6 +15,8 @@ from loadtests.processes import Child
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+INVALID = 75
+"""Exit status of a run in which all that failed was not valid, since the machine had no time: it is to be made again."""
 MOST_LATE_SHARE = 0.005
 """Of the time, on a machine that nobody else uses while server, callers and store work."""
 MOST_LATE_MS = 5.0
@@ -52,16 +54,16 @@ class Machine:
 
     @contextmanager
     def judging(self) -> Iterator[None]:
-        """Say of an assertion that fails inside whether the machine had time.
+        """Say of what fails inside whether the machine had time.
 
         Raises:
-            MachineTooBusyError: an assertion failed, and the machine was busy since ``start``.
+            MachineTooBusyError: something failed, and the machine was busy since ``start``.
         """
         try:
             yield
         except MachineTooBusyError:
             raise
-        except AssertionError as failure:
+        except Exception as failure:
             if busy := self.busy():
                 raise MachineTooBusyError(f"{busy}; run it again alone. It failed with: {failure}") from failure
             raise

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from tests.faults.fault_proxy import FaultProxy
 
-pytestmark = pytest.mark.usefixtures("machine")
 GROWTH_MB = 5.0
 NEW_OBJECTS = 1_000
 """Python objects, whatever the number of calls; tasks and answers that stayed would be several of each call."""

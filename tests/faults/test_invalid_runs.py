@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.__main__ import main
 from tests.faults.chaos import ROOT
+from tests.faults.machine import INVALID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,3 +55,37 @@ def test_only_where_all_that_failed_had_no_time_the_run_is_to_be_made_again(
     )
 
     assert done.returncode == status, done.stdout
+
+
+@pytest.mark.parametrize(("busy_runs", "status", "runs"), [(0, 0, 1), (2, 0, 3), (9, 75, 4)])
+def test_a_run_that_is_not_valid_is_made_again_until_one_is_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch, busy_runs: int, status: int, runs: int
+) -> None:
+    made: list[list[str]] = []
+
+    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert not check
+        made.append(command)
+        return subprocess.CompletedProcess(command, INVALID if len(made) <= busy_runs else 0)
+
+    monkeypatch.setattr("tests.faults.__main__.subprocess.run", run)
+
+    assert main(["-m", "not faults_long"]) == status
+    assert len(made) == runs
+    assert "--last-failed" not in made[0]
+    assert all(command[-1] == "--last-failed" for command in made[1:])
+    assert all("not faults_long" in command for command in made)
+
+
+def test_a_failure_is_not_made_good_by_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[list[str]] = []
+
+    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert not check
+        made.append(command)
+        return subprocess.CompletedProcess(command, pytest.ExitCode.TESTS_FAILED)
+
+    monkeypatch.setattr("tests.faults.__main__.subprocess.run", run)
+
+    assert main([]) == pytest.ExitCode.TESTS_FAILED
+    assert len(made) == 1

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from tests.faults.server_under_load import ServerUnderLoad
 
-pytestmark = pytest.mark.usefixtures("machine")
 TURNS = 6
 TURN_S = 1.5
 ATTEMPTS = 3
