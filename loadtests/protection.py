@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, cast
 
 import uvloop
@@ -80,49 +81,70 @@ class _Always(Breaker):
 
 
 def run(workspace: Workspace) -> dict[str, Any]:
-    """Measure; the headline is ``protection_share``."""
+    """Measure; the headline is ``protection_share``.
+
+    Raises:
+        RuntimeError: in too many turns an answer is not DEEP.
+    """
     data = workspace.benchmark_data()
     bundle = load_bundle(data.bundle)
+    rounds = 3 if workspace.quick else 60
     with data.store() as url:
-        return uvloop.run(_measure(bundle, url, data.users.ids, rounds=3 if workspace.quick else 60))
+        return uvloop.run(_measure(bundle, url, data.users.ids, rounds))
 
 
 async def _measure(bundle: Bundle, store_url: str, user_ids: list[str], rounds: int) -> dict[str, Any]:
     settings = Settings(exercise_share=0.0)
-    store = RedisUserStore(store_url, NAMESPACE, SEEN_TYPES)
-    work = WorkPool(settings.threads, settings.max_jobs)
-    exported = exporters(metrics_port=0)
-    on = CallGuard(
-        settings,
-        Admission(settings.threads),
-        exported.telemetry.record,
-    )
-    off = CallGuard(settings, _Everybody(), _nothing)
-    on.pipeline = Pipeline(bundle, store, work, settings)
-    off.pipeline = _bare(bundle, store, work, settings)
-    for edge in (on, off):
-        await warm_up(cast("Pipeline", edge.pipeline), 5)
-    calls = {name: _method(edge, settings) for name, edge in (("on", on), ("off", off))}
+    async with AsyncExitStack() as stack:
+        store = RedisUserStore(store_url, NAMESPACE, SEEN_TYPES)
+        stack.push_async_callback(store.close)
+        work = WorkPool(settings.threads, settings.max_jobs)
+        stack.callback(work.close)
+        exported = exporters(metrics_port=0)
+        stack.callback(exported.close)
+        on = CallGuard(settings, Admission(settings.threads), exported.telemetry.record)
+        off = CallGuard(settings, _Everybody(), _nothing)
+        on.pipeline = Pipeline(bundle, store, work, settings)
+        off.pipeline = _bare(bundle, store, work, settings)
+        for edge in (on, off):
+            await warm_up(cast("Pipeline", edge.pipeline), 5)
+        calls = {name: _method(edge, settings) for name, edge in (("on", on), ("off", off))}
+        return await _in_turns(calls, user_ids, rounds)
+
+
+async def _in_turns(
+    calls: dict[str, Callable[[bytes, Context], Awaitable[bytes]]],
+    user_ids: list[str],
+    rounds: int,
+) -> dict[str, Any]:
+    """CPU of ``rounds`` turns each way; a turn with an answer that is not DEEP is left out, and another one made."""
     requests = [pb.RecommendRequest(user_id=user_id, limit=20).SerializeToString() for user_id in user_ids]
     spent: dict[str, list[float]] = {"on": [], "off": []}
-    for turn in range(-2, rounds):
+    turn, left_out = -2, 0
+    while len(spent["on"]) < rounds:
+        took_ms: dict[str, float] = {}
+        all_deep = True
         for name in ("on", "off") if turn % 2 else ("off", "on"):
             begun_s = time.process_time()
             for i in range(_TURN):
                 raw = await calls[name](requests[(turn * _TURN + i) % len(requests)], cast("Context", _Caller()))
-                if pb.RecommendResponse.FromString(raw).info.tier != pb.TIER_DEEP:
-                    raise RuntimeError("not the answer that is measured")
-            if turn >= 0:
-                spent[name].append((time.process_time() - begun_s) / _TURN * 1000)
-    work.close()
-    await store.close()
-    exported.close()
+                all_deep &= pb.RecommendResponse.FromString(raw).info.tier == pb.TIER_DEEP
+            took_ms[name] = (time.process_time() - begun_s) / _TURN * 1000
+        if turn >= 0 and all_deep:
+            for name, ms in took_ms.items():
+                spent[name].append(ms)
+        elif turn >= 0:
+            left_out += 1
+            if left_out > rounds:
+                raise RuntimeError(f"{left_out} turns had answers that are not DEEP: is the machine busy?")
+        turn += 1
     on_ms, off_ms = (statistics.median(spent[name]) for name in ("on", "off"))
     differences = [a - b for a, b in zip(spent["on"], spent["off"], strict=True)]
     return {
         "protection_share": statistics.median(differences) / on_ms,
         "protection_target": TARGET,
         "protection_ms": statistics.median(differences),
+        "protection_turns_left_out": left_out,
         "deep_request_ms": {"on": on_ms, "off": off_ms},
     }
 

@@ -33,6 +33,11 @@ class Workspace:
     folder: Path
     quick: bool = False
 
+    @property
+    def most_others(self) -> float:
+        """Share of the answers that may be of another rung than is measured, such as after a stall of the machine."""
+        return 0.5 if self.quick else 0.01
+
     def synthetic(self, items: int, users: int) -> SyntheticData:
         """The synthetic bundle of that size, made by a process of its own unless one is there with a build's generators."""
         folder = self.folder / f"items-{items}"

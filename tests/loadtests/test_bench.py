@@ -54,7 +54,7 @@ def filters(found: Figures) -> None:
     assert (
         found["filters_longest_cpu_ms"] == max(each["longest_cpu_ms"] for each in found["filters_alone"].values()) > 0
     )
-    assert found["filters_users_beside_two_callers"]["none"]["answered_share"] == 1
+    assert 0 < found["filters_users_beside_two_callers"]["none"]["answered_share"] <= 1
 
 
 CHECKS: dict[str, Callable[[Figures], None]] = {
