@@ -1,0 +1,1 @@
+"""Releases: bundle store, release document, supervisor and workers."""

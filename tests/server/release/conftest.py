@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+import redis.asyncio as redis
+
+from server.release.release_store import ReleaseStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+PATIENT_S = 60.0
+
+
+@pytest.fixture
+def namespace() -> str:
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+async def store(valkey: str, namespace: str) -> AsyncIterator[ReleaseStore]:
+    store = ReleaseStore(valkey, namespace, timeout_s=PATIENT_S)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def client(valkey: str) -> AsyncIterator[redis.Redis]:
+    """Redis as somebody else uses it."""
+    async with redis.Redis.from_url(valkey) as client:
+        yield client
