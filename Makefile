@@ -31,7 +31,7 @@ endif
 	touch $@
 
 protos: setup
-	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. protos/terrace/v1/recommendation.proto
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=. --pyi_out=. --grpc_python_out=. protos/terrace/v1/*.proto
 
 check: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" BASE="$(BASE)" bash .ci/check

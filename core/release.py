@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -301,12 +302,14 @@ class Release:
             share = getattr(self, name)
             if not is_share(share) or (share and self.candidate is None):
                 raise ValueError(f"{name} is {share!r}")
-        if type(self.revision) is not int or self.revision < 1:
+        if type(self.revision) is not int or not 1 <= self.revision < 2**63:
             raise ValueError(f"revision is {self.revision!r}")
         texts = {name: getattr(self, name) for name in ("document_id", "changed_at", "changed_by", "note")}
         for name, text in (*texts.items(), *self.frozen.items()):
             if not is_text(text):
                 raise ValueError(f"{name} is no text")
+        if self.changed_at:
+            datetime.fromisoformat(self.changed_at)
 
     def _staged(self) -> str:
         if self.staged is not None:

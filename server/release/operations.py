@@ -6,12 +6,12 @@ Rules that look at the document alone are in ``core.release``; here are those th
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from core.manifest import BundleError
 from core.release import Release, ReleaseArgumentError, ReleaseError
-from core.release_values import checked_share, checked_version, percent
+from core.release_values import checked_reason, checked_share, checked_version, percent
 from server.release.release_store import LostRaceError
 from server.release.replica_report import not_ready
 
@@ -97,7 +97,7 @@ class Operations:
         *,
         force: bool = False,
         expected_revision: int | None = None,
-        wait_s: float = WAIT_S,
+        wait_s: float | None = None,
     ) -> Release:
         """Have every replica load a version, and give it a share of the users once all have.
 
@@ -109,13 +109,15 @@ class Operations:
             share: part of the users, 0 to 1, given once every replica has loaded the version; None for what it has.
             force: stage a frozen version, or in place of a candidate that has users; give the share at once.
             expected_revision: of the document on which this was decided, 0 for none; None where any will do.
-            wait_s: how long to wait for the replicas where the share is to grow.
+            wait_s: how long to wait for the replicas where the share is to grow; None for ``WAIT_S``.
         """
         checked_version(version)
+        if share is not None:
+            checked_share(share)
         await self._check_known(version)
         old = await self._read(expected_revision)
         has = old.candidate_share if old and version == old.candidate else 0.0
-        wanted = has if share is None else checked_share(share)
+        wanted = has if share is None else share
         if old is None:
             new = _first(version, await self._store.replicas(), force=force)
             if wanted and new.live_version == version:
@@ -128,10 +130,11 @@ class Operations:
         staged = await self._change(old, new)
         if staged.candidate_share == wanted:
             return staged
-        return await self._share_once_ready(staged, wanted, force=force, wait_s=wait_s)
+        return await self._share_once_ready(staged, wanted, force=force, wait_s=WAIT_S if wait_s is None else wait_s)
 
     async def share(self, share: float, *, force: bool = False, expected_revision: int | None = None) -> Release:
         """Give the candidate a share of the users, 0 to 1; 0 takes it from all of them."""
+        checked_share(share)
         old = await self._existing(expected_revision)
         new = old.with_share(share, force=force)
         if share > old.candidate_share and not force:
@@ -159,6 +162,8 @@ class Operations:
 
     async def freeze(self, version: str, reason: str, *, expected_revision: int | None = None) -> Release:
         """Never give a version to users again, unless forced."""
+        checked_version(version)
+        checked_reason(reason)
         old = await self._existing(expected_revision)
         return await self._change(old, old.freeze(version, reason))
 
@@ -244,7 +249,8 @@ def _first(version: str, replicas: Iterable[ReplicaReport], *, force: bool) -> R
             f"there is no release yet, and the replicas answer from different versions ({_listed(answering)}). Stage "
             f"one of these first, which makes it live, or use --force to make {version} live"
         )
-    return Release.of(found.pop()).stage(version)
+    staged = Release.of(found.pop()).stage(version)
+    return replace(staged, note=f"{staged.live_version}, which all replicas answer from, is live; {staged.note}")
 
 
 def _why_not_ready(version: str | None, replicas: Collection[ReplicaReport]) -> str | None:

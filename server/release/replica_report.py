@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from core.release_values import is_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -85,23 +87,19 @@ class ReplicaReport:
         return cls(replica_id, "", at_s=at_s, problem=f"its report {why}; update the older of the two programs")
 
     def _check(self) -> None:
-        """Hold every field against its type.
+        """Hold every field against its type and bounds.
 
         Raises:
-            TypeError: names the field.
+            TypeError, ValueError: names the field.
             AttributeError: ``rejected`` is no mapping.
         """
-        texts: Iterable[tuple[str, Any]] = (
-            ("host", self.host),
-            *(("loaded", version) for version in self.loaded),
-            *(("rejected", text) for pair in self.rejected.items() for text in pair),
-            ("answers_from", self.answers_from or ""),
-        )
-        numbers = ((name, getattr(self, name)) for name in ("revision", "workers_wanted", "workers_ready"))
-        for kind, values in ((str, texts), (int, numbers)):
-            for name, value in values:
-                if type(value) is not kind:
-                    raise TypeError(f"{name} has {value!r}")
+        texts = (self.host, self.answers_from or "", *self.loaded, *self.rejected.keys(), *self.rejected.values())
+        if not all(is_text(text) for text in texts):
+            raise TypeError("host, answers_from, loaded or rejected has what is no text")
+        for name in ("revision", "workers_wanted", "workers_ready"):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value < 2**31:
+                raise ValueError(f"{name} is {value!r}")
 
 
 def not_ready(versions: Iterable[str], replicas: Iterable[ReplicaReport]) -> dict[str, str]:

@@ -110,7 +110,7 @@ class EmbeddedStore:
             os.close(lock)
         self._lock.seek(0)
         self._lock.truncate()
-        self._lock.write(f"process {process.pid}, started by process {os.getpid()}")
+        self._lock.write(f"process {process.pid}, started by process {os.getpid()}, with the URL {self.url}")
         self._lock.flush()
         return process
 

@@ -9,7 +9,7 @@ import typer
 from core.manifest import BundleError
 from offline.errors import InputError
 from server.store.embedded import StoreError
-from terrace.cli import ask, build, bundle, compare, demo, ingest, quality, serve
+from terrace.cli import ask, build, bundle, compare, demo, ingest, quality, release, serve
 from terrace.cli.output import print_error
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ app.command("ingest")(ingest.ingest)
 app.command("recommend")(ask.recommend)
 app.command("similar")(ask.similar)
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(release.app, name="release")
 
 BAD_INPUT = 2
 _OFFLINE = frozenset(

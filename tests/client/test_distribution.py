@@ -49,6 +49,9 @@ def test_the_wheel_has_stubs_and_client_only(wheel: Path) -> None:
         "terrace/v1/recommendation_pb2.py",
         "terrace/v1/recommendation_pb2.pyi",
         "terrace/v1/recommendation_pb2_grpc.py",
+        "terrace/v1/release_pb2.py",
+        "terrace/v1/release_pb2.pyi",
+        "terrace/v1/release_pb2_grpc.py",
     }
 
 

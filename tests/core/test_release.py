@@ -282,11 +282,13 @@ DOCUMENT = json.loads(replace(Release.of("v1").stage("v2", 0.1), document_id="d"
         ({"frozen": None}, "NoneType"),
         ({"frozen": {"v3": None}}, "v3 is no text"),
         ({"revision": 0}, "revision is 0"),
+        ({"revision": 2**63}, "revision is 9"),
         ({"revision": 2.5}, "revision is 2.5"),
         ({"revision": "3"}, "revision is '3'"),
         ({"note": None}, "note is no text"),
         ({"note": "\ud800"}, "note is no text"),
         ({"changed_by": 7}, "changed_by is no text"),
+        ({"changed_at": "yesterday"}, "yesterday"),
         ({"unknown": 1}, "unknown"),
     ],
 )

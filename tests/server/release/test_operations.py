@@ -54,6 +54,7 @@ async def test_what_the_replicas_answer_from_is_live_when_the_first_version_is_s
     first = await ada.stage("v2")
 
     assert (first.live_version, first.candidate, first.candidate_share, first.revision) == ("v1", "v2", 0.0, 1)
+    assert first.note == "v1, which all replicas answer from, is live; v2 staged in green at 0 %"
 
 
 async def test_staging_what_all_replicas_answer_from_makes_it_live(ada: Operations, store: ReleaseStore) -> None:

@@ -56,7 +56,8 @@ def test_a_valkey_ends_with_its_data_written_when_its_owner_is_killed(tmp_path: 
 def test_a_second_one_on_the_same_folder_is_refused_by_the_name_of_the_first(tmp_path: Path) -> None:
     with EmbeddedStore(tmp_path) as first:
         with pytest.raises(
-            StoreError, match=f"process {first._process.pid}, started by process {os.getpid()}"
+            StoreError,
+            match=f"process {first._process.pid}, started by process {os.getpid()}, with the URL {first.url}",
         ) as refused:
             EmbeddedStore(tmp_path)
 

@@ -1,0 +1,103 @@
+"""How the commands of `terrace release` reach the release, and how they show what refuses them."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import socket
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import typer
+
+from core.manifest import finished_bundles
+from core.release import ReleaseError
+from terrace.cli.options import user_store
+from terrace.cli.output import UNREACHABLE, print_error
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from server.release.operations import Operations
+    from server.release.release_store import ReleaseStore
+
+REFUSED = 2
+"""Exit code where a rule refuses, or somebody else was first."""
+TIMEOUT_S = 5.0
+"""Longest wait for one answer of the store, for a person."""
+T = TypeVar("T")
+
+
+class Where(NamedTuple):
+    """Which release, as the options name it."""
+
+    store_url: str | None
+    store_url_file: Path | None
+    data: Path
+    namespace: str
+
+
+def with_operations(
+    work: Callable[[Operations], Awaitable[T]],
+    where: Where,
+    by: str | None = None,
+    known_versions: Callable[[], list[str]] | None = None,
+) -> T:
+    """Do something as an operator; arguments and errors as for ``with_store``."""
+    from server.release.operations import Operations
+
+    async def run(store: ReleaseStore) -> T:
+        return await work(Operations(store, by or _somebody(), known_versions=known_versions))
+
+    return with_store(run, where)
+
+
+def with_store(work: Callable[[ReleaseStore], Awaitable[T]], where: Where) -> T:
+    """Do something with the store of a release.
+
+    Raises:
+        typer.Exit: a rule or the store refuses; the message was printed.
+        typer.BadParameter: the URL or the namespace is none of a store.
+        InputError: the file with the URL cannot be read, or the embedded store does not start.
+    """
+    from server.release.release_store import ReleaseStore
+
+    async def run(url: str) -> T:
+        try:
+            store = ReleaseStore(url, where.namespace, timeout_s=TIMEOUT_S)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    with _refusals(), user_store(where.store_url, where.store_url_file, where.data) as url:
+        return asyncio.run(run(url))
+
+
+def versions_in(bundles: Path | None) -> Callable[[], list[str]] | None:
+    """What lists the versions of a folder of bundles; None where there is no folder to look in."""
+    return None if bundles is None else lambda: [folder.name for folder in finished_bundles(bundles)]
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What a rule or the store refuses is one message and an exit code."""
+    from server.release.release_store import ReleaseStoreError
+
+    try:
+        yield
+    except ReleaseError as error:
+        print_error(error)
+        raise typer.Exit(UNREACHABLE if isinstance(error, ReleaseStoreError) else REFUSED) from None
+
+
+def _somebody() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # the user of a container may have no name
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
