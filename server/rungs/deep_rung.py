@@ -162,6 +162,8 @@ class _Climb:
         if self._job is not None and not self._job.ended:
             self._stop.stop()
             self._rung.work.abandon(self._job, SCORER if busy is None else busy.part, GRACE_S)
+        # Both hold this climb. Without the cycle its arrays are freed now, and not when garbage is collected.
+        self._job = self._timer = None
         record.dropped |= self._dropped
         scoring_s = self._scoring_s
         if scoring_s is not None:

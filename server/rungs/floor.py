@@ -46,6 +46,7 @@ class Floor:
         self._next_s = -math.inf  # when the next of those who look for rows may go on
         self._limited_log = RateLimitedLog(_log)
         self._popularity = bundle.popularity
+        self._in_steps = bundle.popularity if isinstance(bundle.popularity, InSteps) else None  # 10 us, so asked once
         rows = np.arange(len(bundle.catalogue), dtype=np.int32)
         try:
             scores = np.nan_to_num(bundle.popularity.score_rows(rows))
@@ -102,9 +103,9 @@ class Floor:
         return max(min(self._next_s, deadline.end_s - least_s) - now_s, 0.0)
 
     def _steps(self, query: Query, limit: int) -> Iterator[int]:
-        if isinstance(self._popularity, InSteps):
+        if self._in_steps is not None:
             try:
-                yield from self._popularity.steps(query, limit)
+                yield from self._in_steps.steps(query, limit)
             except Exception:  # noqa: BLE001 - generate will meet it again, and count it
                 _log.debug("%s failed", self.name, exc_info=True)
             else:

@@ -39,10 +39,12 @@ class Job(Generic[T]):
         ended: its thread is free again.
     """
 
-    __slots__ = ("abandoned", "ended", "replaced", "report", "run", "started", "stuck_in")
+    __slots__ = ("abandoned", "ended", "loop", "replaced", "report", "run", "started", "stuck_in")
 
-    def __init__(self, run: Callable[[], T], report: Callable[[T | Reason], None]) -> None:
-        self.run, self.report = run, report
+    def __init__(
+        self, run: Callable[[], T], report: Callable[[T | Reason], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.run, self.report, self.loop = run, report, loop
         self.started = self.ended = self.abandoned = self.replaced = False
         self.stuck_in: str | None = None
 
@@ -93,23 +95,7 @@ class WorkPool:
         if self.free_jobs <= 0:
             return None
         self.free_jobs -= 1
-        loop = asyncio.get_running_loop()
-
-        def finish(outcome: T | Reason) -> None:
-            self.free_jobs += 1
-            job.ended = True
-            if job.stuck_in is not None:
-                self.stuck_in[job.stuck_in] -= 1
-            if job.replaced:
-                self.stuck -= 1
-                self._jobs.put(None)  # one thread too many now
-            report(outcome)
-
-        def hand_over(outcome: T | Reason) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(finish, outcome)
-
-        job = Job(run, hand_over)
+        job = Job(run, report, asyncio.get_running_loop())
         self._jobs.put(job)
         return job
 
@@ -145,6 +131,17 @@ class WorkPool:
         for _ in range(self._threads + self.stuck):
             self._jobs.put(None)
 
+    def _finish(self, job: Job[T], outcome: T | Reason) -> None:
+        """On the event loop: the job's thread is free again."""
+        self.free_jobs += 1
+        job.ended = True
+        if job.stuck_in is not None:
+            self.stuck_in[job.stuck_in] -= 1
+        if job.replaced:
+            self.stuck -= 1
+            self._jobs.put(None)  # one thread too many now
+        job.report(outcome)
+
     def _add_thread(self) -> None:
         self._started += 1
         threading.Thread(target=self._work, name=f"work-{self._started}", daemon=True).start()
@@ -163,5 +160,6 @@ class WorkPool:
                 except BaseException:  # noqa: BLE001 - whatever a plug-in raises, the rung below answers and the thread lives
                     self._limited_log.exception("a job on the work pool failed")
                     outcome = Reason.FAILED
-            job.report(outcome)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                job.loop.call_soon_threadsafe(self._finish, job, outcome)
             del job, outcome  # an idle thread must not keep a request alive

@@ -106,8 +106,9 @@ class ReplyMonitor:
         report, self._report = self._report, None
         if report is None:
             return
-        if self._timer is not None:
-            self._timer.cancel()
+        timer, self._timer = self._timer, None  # it holds this monitor: no cycle is left for the garbage collector
+        if timer is not None:
+            timer.cancel()
         if outcome is Outcome.FAILURE:
             self._on_failure()
         report(outcome)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +118,7 @@ def test_a_thread_that_is_faster_than_the_event_loop_changes_nothing(world: Worl
             if not self.free_jobs:
                 return None
             self.free_jobs = 0
-            job = Job(run, report)
+            job = Job(run, report, world.loop)
             job.started, outcome = True, run()
 
             def finish() -> None:
@@ -196,6 +198,26 @@ def test_an_answer_leaves_no_timer_behind(world: World) -> None:
     world.answer()
 
     assert all(timer.cancelled() for timer in world.loop._scheduled)  # type: ignore[attr-defined]  # asyncio's own
+
+
+def test_an_answer_leaves_nothing_for_the_garbage_collector(world: World) -> None:
+    held: list[weakref.ref[Scores]] = []
+
+    def note(scores: Scores) -> Scores:
+        held.append(weakref.ref(scores))
+        return scores
+
+    world.after = note
+    gc.collect()
+    gc.disable()
+    try:
+        tier = world.answer().tier
+        world.loop.settle()
+        left = [each for each in held if each() is not None]
+    finally:
+        gc.enable()
+
+    assert (tier, len(held), left) == (Tier.DEEP, 1, [])
 
 
 def test_a_score_timeout_means_nothing_where_there_is_no_deadline(world: World) -> None:

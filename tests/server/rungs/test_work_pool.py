@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from core.types import Reason, Stopped
-from server.rungs.work_pool import REPLACEMENTS, WorkPool
+from server.rungs.work_pool import REPLACEMENTS, Job, WorkPool
 from tests.server import toy
 from tests.server.virtual import VirtualLoop, VirtualPool, virtual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from server.rungs.work_pool import Job
 
 
 class World:
@@ -227,17 +225,9 @@ def test_a_job_that_outlives_its_event_loop_bothers_nobody() -> None:
     asyncio.run(leave())
     release.set()
     ended = threading.Event()
-    work._jobs.put(_Last(ended))  # type: ignore[arg-type]  # the thread is still there to take it
+    closed = asyncio.new_event_loop()
+    closed.close()
+    work._jobs.put(Job(ended.set, told.append, closed))  # the thread is still there to take it
     assert ended.wait(30)
     assert told == []
     work.close()
-
-
-class _Last:
-    """A job of no event loop."""
-
-    started = abandoned = False
-
-    def __init__(self, ended: threading.Event) -> None:
-        self.run = ended.set
-        self.report = lambda outcome: None  # noqa: ARG005

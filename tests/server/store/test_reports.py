@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Self
@@ -187,6 +188,20 @@ async def test_a_server_is_given_back_the_time_that_the_event_loop_stood_still()
     await until(lambda: reports)
 
     assert (early, reports) == ([], [FAILURE])
+
+
+async def test_a_reply_leaves_nothing_for_the_garbage_collector() -> None:
+    async with held(slow_s=NEVER_S) as (server, store):
+        server.release.set()
+        gc.collect()
+        gc.disable()
+        try:
+            await store.read("ada", NEVER_S)
+            left = [each for each in gc.get_objects() if isinstance(each, ReplyMonitor)]
+        finally:
+            gc.enable()
+
+    assert left == []
 
 
 async def test_memory_is_always_well() -> None:
