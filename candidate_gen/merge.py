@@ -22,8 +22,11 @@ from core.types import NO_ROWS, NO_SCORES, Candidates, Pool
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from core.types import CandidateGenerator, Query, Rows, Scorer, Scores
 
+_INT32 = np.dtype(np.int32)  # compared with a type, a dtype takes four times as long
 _scratch = threading.local()
 _log = logging.getLogger(__name__)
 
@@ -159,7 +162,7 @@ def is_sound(found: Candidates, n_items: int) -> bool:
 
 
 def _fits(rows: Rows, scores: Scores) -> bool:
-    return rows.ndim == 1 and rows.shape == scores.shape and rows.dtype == np.int32 and scores.dtype.kind == "f"
+    return rows.ndim == 1 and rows.shape == scores.shape and rows.dtype == _INT32 and scores.dtype.kind == "f"
 
 
 def _collected(candidates: Sequence[Candidates], query: Query, sources: tuple[str, ...]) -> Pool:
@@ -169,6 +172,7 @@ def _collected(candidates: Sequence[Candidates], query: Query, sources: tuple[st
     rows = proposed[query.allows(proposed)] if query.restrict is None else _unique_sorted(query.restrict)
     source_scores = np.full((len(rows), len(sources)), np.nan, np.float32)
     _fill(source_scores, rows, candidates, sources, n_items)
+    source_scores[np.isinf(source_scores)] = np.nan
     return Pool(rows, source_scores, sources, np.zeros(len(rows), np.float32))
 
 
@@ -188,6 +192,7 @@ def _extended(pool: Pool, more: Sequence[Candidates], query: Query, before: Sequ
     if len(new):  # a source that knows only what it proposed knows nothing of them: that is in the pool, or not allowed
         _fill(source_scores[held:], new, [found for found in before if found.known], sources, n_items)
     _fill(source_scores, rows, more, sources, n_items)
+    source_scores[np.isinf(source_scores)] = np.nan
     return Pool(rows, source_scores, sources, np.zeros(len(rows), np.float32))
 
 
@@ -199,7 +204,7 @@ def _proposed(candidates: Sequence[Candidates], n_items: int) -> Rows:
         TypeError: rows are not of the type that rows are of.
     """
     proposed = np.concatenate([c.rows for c in candidates]) if candidates else NO_ROWS
-    if proposed.dtype != np.int32:
+    if proposed.dtype != _INT32:
         raise TypeError(f"rows of type {proposed.dtype}")
     proposed = _unique_sorted(proposed)
     if len(proposed) and not 0 <= proposed[0] <= proposed[-1] < n_items:
@@ -210,29 +215,35 @@ def _proposed(candidates: Sequence[Candidates], n_items: int) -> Rows:
 def _fill(
     source_scores: Scores, rows: Rows, candidates: Sequence[Candidates], sources: tuple[str, ...], n_items: int
 ) -> None:
-    """Write what each of ``candidates`` thinks of ``rows`` [n] into its column of ``source_scores`` [n, s]."""
+    """Write what each of ``candidates`` thinks of ``rows`` [n] into its column of ``source_scores`` [n, s], which is NaN.
+
+    Raises:
+        IndexError: a row is not in the catalogue.
+        ValueError: rows and scores are not what ``Candidates`` says.
+    """
+    wanted = rows.astype(np.intp)  # indexing by int32 is slow
     for found in candidates:
+        known, scores = found.known or (found.rows, found.scores)
+        if not _fits(known, scores):
+            raise ValueError(f"{known.dtype} {known.shape} rows with {scores.dtype} {scores.shape} scores")
         column = sources.index(found.source)
-        source_scores[:, column] = _scores_of(rows, *(found.known or (found.rows, found.scores)), n_items)
-    source_scores[np.isinf(source_scores)] = np.nan
+        if len(known):
+            source_scores[:, column] = _scores_of(wanted, known, scores, n_items)
 
 
-def _scores_of(wanted: Rows, rows: Rows, scores: Scores, n_items: int) -> Scores:
+def _scores_of(wanted: NDArray[np.intp], rows: Rows, scores: Scores, n_items: int) -> Scores:
     """[n] the scores of ``wanted`` rows among ``rows`` [m], NaN for those that are not there; no search, no sorting.
 
     Of a row that is there twice the last score counts.
 
     Raises:
         IndexError: a row is not in the catalogue.
-        ValueError: rows and scores are not of one shape.
     """
-    if not _fits(rows, scores):
-        raise ValueError(f"{rows.dtype} {rows.shape} rows with {scores.dtype} {scores.shape} scores")
     scratch: Scores | None = getattr(_scratch, "scores", None)
     _scratch.scores = None  # not to be found again unless it is as it was, whatever is raised
     if scratch is None or len(scratch) < n_items:
         scratch = np.full(n_items, np.nan, np.float32)
-    wide = rows.view(np.uint32).astype(np.intp)  # unsigned: -1 is out of range; and indexing by int32 is slow
+    wide = rows.view(np.uint32).astype(np.intp)  # unsigned: -1 is out of range
     here = scratch[:n_items]
     here[wide] = scores
     found: Scores = here[wanted]
