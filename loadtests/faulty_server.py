@@ -82,7 +82,7 @@ def main(bundle_folder: str, store_url: str) -> int:
     settings = Settings(port=0, store_url=store_url, namespace=NAMESPACE, lame_duck_s=0.0)
     return run(
         settings,
-        [Path(bundle_folder)],
+        Path(bundle_folder),
         on_ready=lambda _, port: _print_line(f"serving on {settings.host}:{port}"),
         load=load,
     )

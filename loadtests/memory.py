@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from loadtests.processes import Server, memory_mb
+from loadtests.processes import Server
 from terrace.client import Client, Tier
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ _STARTS = 3
 
 
 def run(workspace: Workspace) -> dict[str, Any]:
-    """Measure; the headlines are ``memory_rss_mb`` and ``memory_load_s``."""
+    """Measure; the headlines are ``memory_pss_mb`` and ``memory_load_s``."""
     data = workspace.benchmark_data() if workspace.quick else workspace.synthetic(1_000_000, 20_000)
     starts: list[float] = []
     deep = 0
@@ -27,11 +27,11 @@ def run(workspace: Workspace) -> dict[str, Any]:
         for _ in range(1 if workspace.quick else _STARTS):
             with Server(data.bundle, store_url) as server, Client(server.address) as client:
                 starts.append(server.start_s)
-                ready = memory_mb(server.process.pid)
+                ready = server.memory_mb()
                 deep = sum(client.recommend(user, timeout_ms=2_000).tier is Tier.DEEP for user in users)
-                found = memory_mb(server.process.pid)
+                found = server.memory_mb()
     return {
-        "memory_rss_mb": found["VmRSS"],
+        "memory_pss_mb": found["Pss"],
         "memory_target_mb": TARGET_MB,
         "memory_load_s": statistics.median(starts),
         "memory_load_target_s": TARGET_LOAD_S,

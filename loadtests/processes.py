@@ -36,6 +36,26 @@ def memory_mb(pid: int) -> dict[str, float]:
     return {name: int(kilobytes) * 1024 / 1e6 for name, kilobytes in found}
 
 
+def proportional_mb(pid: int) -> dict[str, float]:
+    """``Pss`` (a page that n processes share counts 1/n) and ``Private`` memory of a process in MB of 10^6 bytes."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    found = {name: int(kilobytes) * 1024 / 1e6 for name, kilobytes in re.findall(r"(?m)^(\w+):\s+(\d+) kB$", rollup)}
+    return {"Pss": found["Pss"], "Private": found["Private_Clean"] + found["Private_Dirty"]}
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of what a process started, and what those started, parents first; without what has ended."""
+    found: list[int] = []
+    for task in Path("/proc", str(pid), "task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text(encoding="ascii").split()]
+        except OSError:  # ended meanwhile
+            continue
+        for child in children:
+            found += [child, *descendants(child)]
+    return found
+
+
 class Child:
     """A Python process of ours that prints one line when it is ready."""
 
@@ -146,6 +166,20 @@ class Server(Child):
         )
         super().__init__("terrace.cli", "serve", *where, *options, log=log, on=on)
         self.address = self.ready.split()[-1]
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the supervisor and of what it started."""
+        return [self.process.pid, *descendants(self.process.pid)]
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far of all its processes that run."""
+        return sum(cpu_s(pid) for pid in self.pids)
+
+    def memory_mb(self) -> dict[str, float]:
+        """``Pss`` and ``Private`` of all its processes in MB of 10^6 bytes: what is shared is counted once."""
+        found = [proportional_mb(pid) for pid in self.pids]
+        return {name: sum(each[name] for each in found) for name in ("Pss", "Private")}
 
 
 class FaultyServer(Child):

@@ -22,6 +22,7 @@ from server.loader import load_bundle
 from server.overload.admission import Admission, Permit
 from server.overload.breaker import Breaker
 from server.rungs.pipeline import Pipeline
+from server.rungs.versions import Versions
 from server.rungs.warm_up import warm_up
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
@@ -104,10 +105,12 @@ async def _measure(bundle: Bundle, store_url: str, user_ids: list[str], rounds: 
         stack.callback(exported.close)
         on = CallGuard(settings, Admission(settings.threads), exported.telemetry.record)
         off = CallGuard(settings, _Everybody(), _nothing)
-        on.pipeline = Pipeline(bundle, store, work, settings)
-        off.pipeline = _bare(bundle, store, work, settings)
-        for edge in (on, off):
-            await warm_up(cast("Pipeline", edge.pipeline), 5)
+        for edge, pipeline in (
+            (on, Pipeline(bundle, store, work, settings)),
+            (off, _bare(bundle, store, work, settings)),
+        ):
+            await warm_up(pipeline, 5)
+            edge.versions = Versions.of(pipeline)
         calls = {name: _method(edge, settings) for name, edge in (("on", on), ("off", off))}
         return await _in_turns(calls, user_ids, rounds)
 

@@ -9,22 +9,28 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import grpc
 import uvloop
 from grpc_health.v1 import health_pb2_grpc
 
 from core.manifest import BundleError
+from core.release import Release
 from core.types import Tier
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.call_guard import CallGuard
 from server.edge.servicer import SERVICE, Servicer
-from server.gauges import add_bundle_gauges, add_gauges
+from server.gauges import add_bundle_gauges, add_gauges, add_store_gauges
 from server.health import Health
+from server.listening import PortError, connections, reserved_port, stop_listening
 from server.loader import load_sound_rungs
 from server.overload.admission import Admission
 from server.overload.loop_lag import LoopLag
+from server.rungs.versions import Versions
 from server.rungs.work_pool import WorkPool
 from server.start_up import start_up
 from server.store.user_store import MemoryUserStore, RedisUserStore
@@ -39,15 +45,20 @@ if TYPE_CHECKING:
     from server.settings import Settings
     from server.start_up import Started
     from server.store.user_store import UserStore
+    from server.telemetry.exporters import Exporters
 
+T = TypeVar("T")
 EXIT_BUNDLE = 2
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_METADATA_BYTES = 8 * 1024
 MAX_STREAMS = 100
+_AGE_JITTER = 1.1
+"""gRPC closes connections up to a tenth before or after their age."""
+_LOOK_S = 0.05
 SWITCH_INTERVAL_S = 0.0002
 """How long a thread may keep the interpreter from one that waits; Python's 5 ms is a tenth of a request's budget."""
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a second process on the port must fail, not steal calls
+    ("grpc.so_reuseport", 1),  # workers share the port; ``reserved_port`` keeps others from it
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
@@ -70,18 +81,36 @@ class ServeError(Exception):
     """The process cannot serve; the message says what to do."""
 
 
-class _StopRequests:
-    """SIGTERM and SIGINT: the first asks the process to stop, the second to lose no time with it."""
+class StopRequests:
+    """What asks the process to stop: SIGTERM and SIGINT, or its supervisor.
 
-    def __init__(self) -> None:
-        self.first, self.second = asyncio.Event(), asyncio.Event()
+    Attributes:
+        first: stop.
+
+        second: lose no time with it.
+
+        replaced: whether others answer on this port when this process has stopped.
+    """
+
+    def __init__(self, *, replaced: bool) -> None:
+        """Listen to signals.
+
+        Args:
+            replaced: what a signal means.
+        """
+        self.first, self.second, self.replaced = asyncio.Event(), asyncio.Event(), replaced
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._note)
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
 
-    def _note(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
+    def stop(self, *, replaced: bool | None = None) -> None:
+        """Ask, or ask again."""
+        if self.first.is_set():
+            self.second.set()
+            return
+        self.replaced = self.replaced if replaced is None else replaced
+        self.first.set()
 
-    async def unless_first(self, work: Coroutine[object, object, Started]) -> Started | None:
+    async def unless_first(self, work: Coroutine[object, object, T]) -> T | None:
         """The result of ``work``, which is cancelled by the first request; None then."""
         task, asked = asyncio.ensure_future(work), asyncio.ensure_future(self.first.wait())
         await asyncio.wait((task, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -92,26 +121,52 @@ class _StopRequests:
         return None if task.cancelled() else task.result()
 
 
+@dataclass(frozen=True)
+class Serving:
+    """A process that answers.
+
+    Attributes:
+        versions: what it answers from.
+
+        port: where.
+
+        metrics: their text in Prometheus' format; blocks for a moment.
+
+        stop: how it is asked to stop.
+    """
+
+    versions: Versions
+    port: int
+    metrics: Callable[[], str]
+    stop: StopRequests
+
+
 def run(
     settings: Settings,
-    folders: Sequence[Path],
+    folder: Path,
     on_ready: Callable[[str, int], None] | None = None,
     load: Callable[[Path], Bundle] = load_sound_rungs,
 ) -> int:
-    """Serve until asked to stop; the exit code of the process.
+    """Serve one bundle from this process until asked to stop; the exit code of the process.
 
     Args:
         settings: what the deployment chose.
-        folders: of the bundles to answer from, in the order in which they are tried; the first that can be used is.
+        folder: of the bundle to answer from.
         on_ready: called with the bundle's version and the port once calls are answered.
         load: opens a bundle.
 
     Returns:
-        0 after a clean drain; 2 when bundles, port or store URL cannot be used, with the reason on standard error.
+        0 after a clean drain; 2 when bundle, port or store URL cannot be used, with the reason on standard error.
     """
+
+    def ready(serving: Serving) -> None:
+        if on_ready is not None:
+            on_ready(serving.versions.live.bundle.version, serving.port)
+
     try:
-        uvloop.run(serve(settings, folders, on_ready, load))
-    except (BundleError, ServeError) as error:
+        with reserved_port(settings.host, settings.port) as port:
+            uvloop.run(serve(replace(settings, port=port), (folder,), load, ready))
+    except (BundleError, ServeError, PortError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_BUNDLE
     return 0
@@ -131,77 +186,117 @@ def leave(code: int) -> NoReturn:
 async def serve(
     settings: Settings,
     folders: Sequence[Path],
-    on_ready: Callable[[str, int], None] | None = None,
-    load: Callable[[Path], Bundle] = load_sound_rungs,
+    load: Callable[[Path], Bundle],
+    on_ready: Callable[[Serving], None],
+    on_end: Callable[[str], None] | None = None,
+    *,
+    release: Release | None = None,
+    grouped: bool = False,
 ) -> None:
-    """Listen, load, warm up, answer; on SIGTERM or SIGINT drain and return. Arguments as for ``run``.
+    """Load, warm up, listen, answer; on SIGTERM or SIGINT drain and return. Log lines are written by a thread meanwhile.
 
-    Until it is warm, health says NOT_SERVING and calls are refused with UNAVAILABLE; asked to stop before that, it
-    returns at once. Log lines are written by a thread meanwhile.
+    Until it is warm nothing listens. Asked to stop before that, it returns at once.
+
+    Args:
+        settings: what the deployment chose; the port is reserved (``server.listening``).
+        folders: of the bundles to hold; the first is answered from where ``release`` says nothing else.
+        load: opens a bundle.
+        on_ready: called once calls are answered.
+        on_end: called with the last metrics when all calls have ended.
+        release: which bundle answers whom.
+        grouped: whether this is a worker of several: others answer on the port when a signal asks it to stop, and its
+            supervisor shows its metrics.
 
     Raises:
-        BundleError: no bundle can be used.
+        BundleError: a bundle cannot be used.
         ServeError: the port cannot be taken, or the store's URL is none.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_Undeliverable())
-    stop = _StopRequests()
-    with queued_log(logging.getLogger()) as log:
-        try:
-            exported = exporters(
-                settings.otlp_endpoint, settings.metrics_port, settings.trace_share, host=settings.host
-            )
-        except (ValueError, OSError) as error:
-            raise ServeError(f"cannot export telemetry: {error}") from None
-        admission = Admission(min(settings.threads, os.cpu_count() or 1))
-        edge = CallGuard(settings, admission, exported.telemetry.record)
-        status = Health(SERVICE)
-        probe = AcceptQueueProbe(lambda: edge.arrived)
-        server, port = await _listen(
-            settings, (Servicer(settings).handler(edge), probe.handler()), status, probe.address
-        )
+    stop = StopRequests(replaced=grouped)
+    async with AsyncExitStack() as stack:
+        log = stack.enter_context(queued_log(logging.getLogger()))
+        exported = _exporters(settings, grouped=grouped)
+        stack.push_async_callback(asyncio.to_thread, exported.close)
         work = WorkPool(settings.threads, settings.max_jobs)
-        lag = LoopLag(lambda seconds: admission.observe_delay(max(seconds, probe.wait_s)))
-        started: Started | None = None
-        try:
-            # Nobody is answered yet, so that a load which holds the GIL disturbs nobody.
+        stack.callback(work.close)
+        loaded: list[Started] = []
+        for folder in folders:
             started = await stop.unless_first(
-                start_up(folders, load, lambda bundle: _open_store(settings, bundle), work, settings)
+                start_up(folder, load, lambda bundle: _open_store(settings, bundle), work, settings)
             )
             if started is None:
                 _log.info("asked to stop before a bundle was ready")
                 return
-            pipeline, store = started.pipeline, started.store
-            admission.seed(*started.costs)
+            stack.push_async_callback(started.store.close)
+            loaded.append(started)
+        versions = _versions(loaded, release)
+        admission = Admission(min(settings.threads, os.cpu_count() or 1))
+        admission.seed(*loaded[0].costs)
+        edge = CallGuard(settings, admission, exported.telemetry.record)
+        probe = AcceptQueueProbe(lambda: edge.arrived)
+        lag = LoopLag(lambda seconds: admission.observe_delay(max(seconds, probe.wait_s)))
+        stack.callback(lag.close)
+        add_gauges(exported.telemetry, admission=admission, versions=versions, work=work, lag=lag, probe=probe)
+        add_bundle_gauges(exported.telemetry, [started.pipeline.bundle for started in loaded], log)
+        stores = {started.pipeline.bundle.version: started.store for started in loaded}
+        add_store_gauges(exported.telemetry, stores)
+        # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
+        gc.collect()
+        gc.freeze()
+        edge.versions = versions
+        status = Health(SERVICE)
+        await status.set_rungs({Tier.POPULARITY, Tier.CF} | ({Tier.DEEP} if versions.live.deep else set()))
+        server = await _listen(settings, (Servicer(settings).handler(edge), probe.handler()), status, probe.address)
+        try:
             probe.start()
-            add_gauges(
-                exported.telemetry, admission=admission, pipeline=pipeline, work=work, store=store, lag=lag, probe=probe
-            )
-            add_bundle_gauges(exported.telemetry, started, log)
-            # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
-            gc.collect()
-            gc.freeze()
-            edge.pipeline = pipeline
-            await status.set_rungs({Tier.POPULARITY, Tier.CF} | ({Tier.DEEP} if pipeline.deep else set()))
-            version = pipeline.bundle.version
-            _log.info("serving bundle %s on port %d", version, port)
-            if on_ready is not None:
-                on_ready(version, port)
+            _log.info("serving bundle %s on port %d", versions.live.bundle.version, settings.port)
+            on_ready(Serving(versions, settings.port, exported.metrics, stop))
             await stop.first.wait()
             await status.enter_graceful_shutdown()
-            await _lame_duck(settings.lame_duck_s, stop)
+            await (_leave_port(settings, stop) if stop.replaced else _lame_duck(settings.lame_duck_s, stop))
         finally:
             await status.enter_graceful_shutdown()
             await probe.close()
             await server.stop(settings.drain_s)
-            work.close()
-            lag.close()
-            if started is not None:
-                await started.store.close()
-            await asyncio.to_thread(exported.close)
+            if on_end is not None:
+                on_end(exported.metrics())
 
 
-async def _lame_duck(seconds: float, stop: _StopRequests) -> None:
+def _exporters(settings: Settings, *, grouped: bool) -> Exporters:
+    port = None if grouped else settings.metrics_port
+    collect = settings.metrics_port is not None
+    try:
+        return exporters(settings.otlp_endpoint, port, settings.trace_share, host=settings.host, collect=collect)
+    except (ValueError, OSError) as error:
+        raise ServeError(f"cannot export telemetry: {error}") from None
+
+
+def _versions(loaded: Sequence[Started], release: Release | None) -> Versions:
+    """What was loaded, answering as the release document says where it can be followed."""
+    pipelines = {started.pipeline.bundle.version: started.pipeline for started in loaded}
+    versions = Versions(pipelines, Release.of(loaded[0].pipeline.bundle.version))
+    if release is not None:
+        versions.follow(release)
+    return versions
+
+
+async def _leave_port(settings: Settings, stop: StopRequests) -> None:
+    """Take no new connections, and answer on until each of those there are has reached its age and is closed.
+
+    ``server.stop`` alone would cancel calls that are on their way, see docs/design.md, section 6.
+    """
+    _log.info(
+        "being replaced: no new connections; those there are close at the age of %g s", settings.max_connection_age_s
+    )
+    stop_listening(settings.port)
+    end_s = time.monotonic() + _AGE_JITTER * settings.max_connection_age_s + settings.drain_s
+    while connections(settings.port) and time.monotonic() < end_s and not stop.second.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.second.wait(), _LOOK_S)
+
+
+async def _lame_duck(seconds: float, stop: StopRequests) -> None:
     """Answer on while health says NOT_SERVING, so that callers can turn elsewhere before calls are refused."""
     _log.info("asked to stop: answering for another %g s; a second signal ends this", seconds)
     with contextlib.suppress(TimeoutError):
@@ -210,8 +305,12 @@ async def _lame_duck(seconds: float, stop: _StopRequests) -> None:
 
 async def _listen(
     settings: Settings, handlers: tuple[grpc.GenericRpcHandler, ...], status: Health, probe: str
-) -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(options=_OPTIONS)
+) -> grpc.aio.Server:
+    ages = (
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.drain_s * 1000)),
+    )
+    server = grpc.aio.server(options=_OPTIONS + ages)
     server.add_generic_rpc_handlers(handlers)
     try:
         server.add_insecure_port(probe)
@@ -220,16 +319,15 @@ async def _listen(
             "cannot open an abstract Unix socket to measure how long calls wait; this needs Linux"
         ) from None
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    await status.set_rungs(())
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     try:
-        port = server.add_insecure_port(f"{host}:{settings.port}")
+        server.add_insecure_port(f"{host}:{settings.port}")
     except RuntimeError:
         raise ServeError(
             f"cannot listen on {host}:{settings.port}. Is another server running there? Choose another port"
         ) from None
     await server.start()
-    return server, port
+    return server
 
 
 def _open_store(settings: Settings, bundle: Bundle) -> UserStore:

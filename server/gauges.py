@@ -8,12 +8,14 @@ from server.overload.breaker import State
 from server.store.user_store import RedisUserStore
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from core.bundle import Bundle
     from server.edge.accept_queue import AcceptQueueProbe
     from server.overload.admission import Admission
     from server.overload.loop_lag import LoopLag
-    from server.rungs.pipeline import Pipeline
+    from server.rungs.versions import Versions
     from server.rungs.work_pool import WorkPool
-    from server.start_up import Started
     from server.store.user_store import UserStore
     from server.telemetry.queued_log import QueuedLog
     from server.telemetry.recorder import Telemetry
@@ -25,15 +27,19 @@ def add_gauges(
     telemetry: Telemetry,
     *,
     admission: Admission,
-    pipeline: Pipeline,
+    versions: Versions,
     work: WorkPool,
-    store: UserStore,
     lag: LoopLag,
     probe: AcceptQueueProbe,
 ) -> None:
     """Let telemetry read what the parts keep, whenever it collects."""
     gauge = telemetry.add_observable
-    breakers, deep = pipeline.breakers.values(), pipeline.deep
+    breakers = [
+        (breaker, {"dependency": breaker.name, "version": version})
+        for version, pipeline in versions.pipelines.items()
+        for breaker in pipeline.breakers.values()
+    ]
+    costs = [(p.deep.cost, {"version": version}) for version, p in versions.pipelines.items() if p.deep is not None]
     gauge(
         "terrace.deep.in_flight",
         "{request}",
@@ -78,53 +84,70 @@ def add_gauges(
         "terrace.breaker.state",
         "1",
         "0 closed, 1 half-open, 2 open.",
-        lambda: [(_LEVEL[b.state], {"dependency": b.name}) for b in breakers],
+        lambda: [(_LEVEL[b.state], labels) for b, labels in breakers],
     )
     gauge(
         "terrace.breaker.transitions",
         "{transition}",
         "How often a breaker entered a state.",
-        lambda: [(n, {"dependency": b.name, "state": state}) for b in breakers for state, n in b.transitions.items()],
+        lambda: [(n, labels | {"state": state}) for b, labels in breakers for state, n in b.transitions.items()],
         "counter",
     )
-    if deep is not None:
+    if costs:
         gauge(
             "terrace.scorer.row_cost",
             "s",
             "What the model takes for one row now.",
-            lambda: [(deep.cost.row_s * deep.cost.slowdown, {})],
+            lambda: [(cost.row_s * cost.slowdown, labels) for cost, labels in costs],
         )
-    if not isinstance(store, RedisUserStore):
-        return
-    gauge("terrace.store.in_use", "{connection}", "Connections to the user store in use.", lambda: [(store.in_use, {})])
     gauge(
-        "terrace.store.misses",
-        "{read}",
-        "Reads of the user store that gave nothing, or not all that is stored, by why.",
-        lambda: [(n, {"kind": kind}) for kind, n in store.misses.items()],
-        "counter",
-    )
-
-
-def add_bundle_gauges(telemetry: Telemetry, started: Started, log: QueuedLog) -> None:
-    """Export what is served, what is not and why, which stays as it is until the process ends; and lost log lines."""
-    gauge = telemetry.add_observable
-    bundle = started.pipeline.bundle
-    served = [(1.0, {"version": bundle.version})]
-    passed_over = [(1.0, {"version": each.version, "cause": each.fault.cause}) for each in started.passed_over]
-    disabled = [(1.0, {"tier": tier.name, "cause": fault.cause}) for tier, fault in bundle.disabled.items()]
-    gauge("terrace.bundle.info", "1", "Always 1, with the version of the bundle that is served.", lambda: served)
-    gauge(
-        "terrace.bundle.passed_over",
+        "terrace.release.revision",
         "1",
-        "1 for each bundle that is newer than the one served and cannot be used.",
-        lambda: passed_over,
+        "Of the release document that is followed.",
+        lambda: [(versions.release.revision, {})],
     )
-    gauge("terrace.tier.disabled", "1", "1 for each rung of the bundle that cannot be used.", lambda: disabled)
+
+
+def add_bundle_gauges(telemetry: Telemetry, bundles: Sequence[Bundle], log: QueuedLog) -> None:
+    """Export what is loaded and what of it is disabled, which stays so until the process ends; lost log lines."""
+    gauge = telemetry.add_observable
+    disabled = [
+        (1.0, {"version": bundle.version, "tier": tier.name, "cause": fault.cause})
+        for bundle in bundles
+        for tier, fault in bundle.disabled.items()
+    ]
+    gauge(
+        "terrace.bundle.info",
+        "1",
+        "Always 1, with the version of each bundle that is loaded.",
+        lambda: [(1.0, {"version": bundle.version}) for bundle in bundles],
+    )
+    gauge("terrace.tier.disabled", "1", "1 for each rung of a bundle that cannot be used.", lambda: disabled)
     gauge(
         "terrace.log.dropped",
         "{line}",
         "Log lines that came faster than they could be written.",
         lambda: [(log.dropped, {})],
+        "counter",
+    )
+
+
+def add_store_gauges(telemetry: Telemetry, stores_by_version: Mapping[str, UserStore]) -> None:
+    """Export what the user stores keep; nothing of stores in memory."""
+    gauge = telemetry.add_observable
+    stores = [(s, {"version": version}) for version, s in stores_by_version.items() if isinstance(s, RedisUserStore)]
+    if not stores:
+        return
+    gauge(
+        "terrace.store.in_use",
+        "{connection}",
+        "Connections to the user store in use.",
+        lambda: [(store.in_use, labels) for store, labels in stores],
+    )
+    gauge(
+        "terrace.store.misses",
+        "{read}",
+        "Reads of the user store that gave nothing, or not all that is stored, by why.",
+        lambda: [(n, labels | {"kind": kind}) for store, labels in stores for kind, n in store.misses.items()],
         "counter",
     )

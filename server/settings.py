@@ -10,7 +10,14 @@ if TYPE_CHECKING:
 
 _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (
-        ("default_deadline_ms", "max_request_ms", "store_timeout_ms", "score_timeout_ms", "drain_s"),
+        (
+            "default_deadline_ms",
+            "max_request_ms",
+            "store_timeout_ms",
+            "score_timeout_ms",
+            "drain_s",
+            "max_connection_age_s",
+        ),
         lambda value: value > 0,
         "be above 0",
     ),
@@ -74,6 +81,9 @@ class Settings:
 
         drain_s: how long calls in flight may take to end after that, while no new ones are taken.
 
+        max_connection_age_s: age at which a connection is closed, gracefully, so that callers spread over the workers there
+            are; a worker that is replaced ends once its connections have.
+
         otlp_endpoint: collector of metrics and spans, ``http://host:port``; None for none.
 
         metrics_port: port on which Prometheus finds ``/metrics``, on ``host``; 0 takes a free one, None for none.
@@ -102,6 +112,7 @@ class Settings:
     warm_up_requests: int = 5
     lame_duck_s: float = 5.0
     drain_s: float = 5.0
+    max_connection_age_s: float = 30.0
     otlp_endpoint: str | None = None
     metrics_port: int | None = None
     trace_share: float = 0.01

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from core.types import Recommendation
     from server.overload.admission import Admission, Permit
-    from server.rungs.pipeline import Pipeline
+    from server.rungs.versions import Versions
     from server.settings import Settings
 
 CRITICALITY, EXERCISE, TIER = "terrace-criticality", "terrace-exercise", "terrace-tier"
@@ -88,7 +88,7 @@ class CallGuard:
         record: Callable[[Call], None],
         rng: Callable[[], float] = random.random,
     ) -> None:
-        """Answer UNAVAILABLE until ``pipeline`` is set.
+        """Answer UNAVAILABLE until ``versions`` is set.
 
         Args:
             settings: budgets and the share of calls that exercise lower rungs.
@@ -96,7 +96,7 @@ class CallGuard:
             record: called with every call after its answer.
             rng: uniform in [0, 1).
         """
-        self.pipeline: Pipeline | None = None
+        self.versions: Versions | None = None
         self.arrived = 0
         self._settings = settings
         self._admission = admission
@@ -109,14 +109,14 @@ class CallGuard:
         self,
         name: str,
         ceiling: Tier,
-        method: Callable[[Pipeline, bytes, RequestRecord, str], Awaitable[EncodedAnswer]],
+        method: Callable[[Versions, bytes, RequestRecord, str], Awaitable[EncodedAnswer]],
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         """A method as gRPC calls it.
 
         Args:
             name: of the method.
             ceiling: the highest rung that it may reach.
-            method: from a request's bytes to its answer; gets the request's record and its recommendation id.
+            method: from a request's bytes to its answer; gets the bundles, the request's record and its recommendation id.
         """
 
         async def call(raw: bytes, context: Context) -> bytes:
@@ -131,10 +131,10 @@ class CallGuard:
             status = grpc.StatusCode.CANCELLED
             try:
                 asked = read_metadata(context.invocation_metadata())
-                pipeline = self._ready()
+                versions = self._ready()
                 permit = self._admit(asked.criticality, left_s, min(ceiling, asked.tier))
                 record = self._new_record(asked, permit, deadline, ceiling)
-                answered = await method(pipeline, raw, record, recommendation_id)
+                answered = await method(versions, raw, record, recommendation_id)
                 status = grpc.StatusCode.OK
             except RefusedError as refusal:
                 refused = refusal
@@ -168,10 +168,10 @@ class CallGuard:
 
         return call
 
-    def _ready(self) -> Pipeline:
-        if self.pipeline is None:
+    def _ready(self) -> Versions:
+        if self.versions is None:
             raise RefusedError(grpc.StatusCode.UNAVAILABLE, "not serving; try another server")
-        return self.pipeline
+        return self.versions
 
     def _deadline(self, context: Context) -> Deadline:
         left_s = context.time_remaining()

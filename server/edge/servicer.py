@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from server.edge.call_guard import CallGuard
     from server.rungs.pipeline import Pipeline
     from server.rungs.request_record import RequestRecord
+    from server.rungs.versions import Versions
     from server.settings import Settings
 
 SERVICE = "terrace.v1.RecommendationService"
@@ -59,28 +60,32 @@ class Servicer:
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
     async def recommend(
-        self, pipeline: Pipeline, raw: bytes, record: RequestRecord, recommendation_id: str
+        self, versions: Versions, raw: bytes, record: RequestRecord, recommendation_id: str
     ) -> EncodedAnswer:
         """``Recommend``, from bytes to bytes; raises ``InvalidRequestError``."""
         request = checks.recommend(_parse(pb.RecommendRequest, raw), self._settings.surfaces, self._now_s)
+        pipeline = versions.pipeline_for(request.user_id)
         answer = await pipeline.recommend(request, record)
         message = pb.RecommendResponse(items=_items(pipeline, answer), info=_info(answer, recommendation_id))
         return EncodedAnswer(answer, message.SerializeToString())
 
     async def similar_items(
-        self, pipeline: Pipeline, raw: bytes, record: RequestRecord, recommendation_id: str
+        self, versions: Versions, raw: bytes, record: RequestRecord, recommendation_id: str
     ) -> EncodedAnswer:
         """``SimilarItems``, from bytes to bytes; raises ``InvalidRequestError``."""
         asked = _parse(pb.SimilarItemsRequest, raw)
-        answer = await pipeline.similar(asked.item_id, checks.similar(asked), record)
+        request = checks.similar(asked)
+        pipeline = versions.pipeline_for(asked.item_id)
+        answer = await pipeline.similar(asked.item_id, request, record)
         message = pb.SimilarItemsResponse(items=_items(pipeline, answer), info=_info(answer, recommendation_id))
         return EncodedAnswer(answer, message.SerializeToString())
 
     async def rank_items(
-        self, pipeline: Pipeline, raw: bytes, record: RequestRecord, recommendation_id: str
+        self, versions: Versions, raw: bytes, record: RequestRecord, recommendation_id: str
     ) -> EncodedAnswer:
         """``RankItems``, from bytes to bytes; raises ``InvalidRequestError``."""
         item_ids, request = checks.rank(_parse(pb.RankItemsRequest, raw), self._now_s)
+        pipeline = versions.pipeline_for(request.user_id)
         answer = await pipeline.rank(item_ids, request, record)
         known = pipeline.bundle.catalogue.row_of
         unknown = [pb.RecommendedItem(item_id=item_id) for item_id in item_ids if item_id not in known]

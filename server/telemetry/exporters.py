@@ -24,7 +24,7 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
 from server.telemetry.recorder import Telemetry
 
@@ -47,17 +47,27 @@ class Exporters:
     """Telemetry on its way out of this process."""
 
     def __init__(
-        self, otlp_endpoint: str | None, metrics_port: int | None, trace_share: float, host: str, interval_s: float
+        self,
+        otlp_endpoint: str | None,
+        metrics_port: int | None,
+        trace_share: float,
+        host: str,
+        interval_s: float,
+        *,
+        collect: bool,
     ) -> None:
         """Start; see ``exporters``."""
-        self._http = None if metrics_port is None else _MetricsPort(host, metrics_port)
+        self._registry = CollectorRegistry() if collect or metrics_port is not None else None
+        self._http = None
+        if self._registry is not None and metrics_port is not None:
+            self._http = _MetricsPort(host, metrics_port, self._registry)
         self._otlp: list[OTLPSpanExporter | OTLPMetricExporter] = []
         self._flush: list[Callable[[], None]] = []
         resource = _resource()
         readers: list[MetricReader] = []
         traces = None
-        if self._http is not None:
-            readers.append(self._http.reader)
+        if self._registry is not None:
+            readers.append(PrometheusMetricReader(scope_info_enabled=False, registry=self._registry))
         if otlp_endpoint is not None:
             spans = OTLPSpanExporter(otlp_endpoint, timeout=EXPORT_TIMEOUT_S)
             metrics = OTLPMetricExporter(otlp_endpoint, timeout=EXPORT_TIMEOUT_S)
@@ -78,6 +88,10 @@ class Exporters:
     def metrics_port(self) -> int | None:
         """The port that answers ``/metrics``; None = there is none."""
         return None if self._http is None else self._http.port
+
+    def metrics(self) -> str:
+        """All metrics in Prometheus' text format; empty where none are kept for it."""
+        return "" if self._registry is None else generate_latest(self._registry).decode()
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Send what waits, then stop; blocks, not much longer than ``timeout_s``, whatever the collector does."""
@@ -101,12 +115,10 @@ class Exporters:
 class _MetricsPort:
     """An HTTP port that answers ``/metrics`` in Prometheus' text format."""
 
-    def __init__(self, host: str, port: int) -> None:
-        registry = CollectorRegistry()
+    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
         self._server: WSGIServer
         self._server, self._thread = start_http_server(port, host, registry)
         self.port = self._server.server_port
-        self.reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
 
     def close(self) -> None:
         self._server.shutdown()
@@ -121,6 +133,7 @@ def exporters(
     *,
     host: str = "127.0.0.1",
     interval_s: float = 15.0,
+    collect: bool = False,
 ) -> Exporters:
     """Start the exporters that a deployment asks for; with neither, telemetry costs nothing.
 
@@ -131,6 +144,7 @@ def exporters(
             its caller's is.
         host: address that ``metrics_port`` listens on.
         interval_s: time between two exports of metrics to the collector.
+        collect: keep metrics for ``Exporters.metrics`` also where no port shows them.
 
     Raises:
         ValueError: the endpoint is no such URL, or the share is not within 0-1; says which.
@@ -140,7 +154,7 @@ def exporters(
         _check_endpoint(otlp_endpoint)
     if not 0 <= trace_share <= 1:
         raise ValueError(f"the share of traced calls is {trace_share}, it must lie between 0 and 1")
-    return Exporters(otlp_endpoint, metrics_port, trace_share, host, interval_s)
+    return Exporters(otlp_endpoint, metrics_port, trace_share, host, interval_s, collect=collect)
 
 
 def _check_endpoint(endpoint: str) -> None:

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from core.manifest import finished_bundles
 from terrace.cli.options import STORE_DATA, Namespace, StoreData, StoreUrl, StoreUrlFile, user_store
 
 DEFAULT_PORT = 50051
@@ -30,6 +29,9 @@ def serve(
     namespace: Namespace = "default",
     default_deadline_ms: Annotated[float, typer.Option(help="Budget of a call that names no deadline.")] = 100.0,
     max_request_ms: Annotated[float, typer.Option(help="Longest budget, whatever a caller asks for.")] = 500.0,
+    workers: Annotated[
+        int, typer.Option(help="Processes that answer on the port; they share the bundle's memory.", min=1)
+    ] = 1,
     threads: Annotated[int, typer.Option(help="Threads for the model and slow generators.")] = 1,
     exercise_share: Annotated[
         float,
@@ -53,6 +55,12 @@ def serve(
             "a second signal ends it."
         ),
     ] = 5.0,
+    max_connection_age_s: Annotated[
+        float,
+        typer.Option(
+            help="Age at which a connection is closed, gracefully; a worker is replaced within about that time."
+        ),
+    ] = 30.0,
     repeats_on: Annotated[
         list[str],
         typer.Option(help="A surface where items of the user's past may come back; may be given several times."),
@@ -66,11 +74,12 @@ def serve(
     # Until the server has handlers of its own; the first process of a container would ignore the signal otherwise.
     # Nothing is open yet, and an exception while a native module is imported would become an ImportError.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    from server.app import leave, run
+    from server.release.host import BundleFolder, OneBundle, run
     from server.settings import Settings
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    folders = finished_bundles(bundles) if bundle is None else [bundle]
+    served = BundleFolder(bundles) if bundle is None else OneBundle(bundle)
+    served.versions()  # a folder without any is told before a store is started
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with user_store(store_url, store_url_file, data) as url:
         try:
@@ -87,13 +96,17 @@ def serve(
                 otlp_endpoint=otlp,
                 trace_share=trace_share,
                 lame_duck_s=lame_duck_s,
+                max_connection_age_s=max_connection_age_s,
                 surfaces=dict.fromkeys(repeats_on, True),
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         code = run(
-            settings, folders, on_ready=lambda version, bound: typer.echo(f"serving {version} on {host}:{bound}")
+            settings,
+            workers,
+            served,
+            on_ready=lambda version, bound: typer.echo(f"serving {version} on {host}:{bound}"),
         )
         for number in (signal.SIGTERM, signal.SIGINT):  # an embedded store writes its data now
             signal.signal(number, signal.SIG_IGN)
-    leave(code)
+    raise typer.Exit(code)

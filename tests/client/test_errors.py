@@ -96,7 +96,7 @@ async def test_a_fault_of_the_server_names_the_recommendation_in_its_log(
 
 
 async def test_a_server_without_a_bundle_is_unavailable(server: Running, kind: str) -> None:
-    server.edge.pipeline = None
+    server.edge.versions = None
     error = await raised(kind, server.address)
 
     assert type(error) is UnavailableError

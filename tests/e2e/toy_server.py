@@ -54,4 +54,4 @@ if __name__ == "__main__":
     # No rung is exercised: a call that a test holds must reach the model.
     usual = {"lame_duck_s": 0.0, "exercise_share": 0.0, "max_request_ms": 30_000}
     settings = Settings(port=int(sys.argv[2]), **(usual | chosen))
-    leave(run(settings, [FOLDER], on_ready=print_line, load=load))
+    leave(run(settings, FOLDER, on_ready=print_line, load=load))

@@ -149,7 +149,7 @@ def main(settings: str, cost_ms: str) -> int:
         threading.Thread(target=answer_commands, args=(busy,), daemon=True).start()
         print_json({"port": port})
 
-    return app.run(Settings(**json.loads(settings)), [Path()], on_ready=ready, load=busy.load)
+    return app.run(Settings(**json.loads(settings)), Path(), on_ready=ready, load=busy.load)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from ranking.onnx_scorer import OnnxScorer, OnnxUserEncoder
 from server import app
 from server.overload.breaker import State
 from server.rungs.pipeline import Pipeline
+from server.rungs.versions import Versions
 from server.settings import Settings
 from tests.faults import chaos_world
 from tests.faults.chaos_world import VERSIONS
@@ -210,8 +211,8 @@ class Chaos:
         add_gauges, edge, exporters = app.add_gauges, app.CallGuard, app.exporters
 
         def adding(telemetry: Any, **parts: Any) -> None:
-            self._parts, self._loop = parts, asyncio.get_running_loop()
-            pipeline = parts["pipeline"]
+            pipeline = parts["versions"].live
+            self._parts, self._loop = {**parts, "store": pipeline._store}, asyncio.get_running_loop()
             pipeline._store = Counted(pipeline._store, self.faults["user_store"])
             self._watch_breakers(pipeline)
             add_gauges(telemetry, **parts)
@@ -262,7 +263,7 @@ class Chaos:
 
     def _pipeline(self, version: str) -> Pipeline:
         """Over the bundle of a version, with the store and the threads of the one that serves."""
-        serving = self._parts["pipeline"]
+        serving = self._parts["versions"].live
         loaded = Pipeline(self._bundle(version), serving._store, self._parts["work"], serving._settings)
         loaded.deep.cost = serving.deep.cost
         return loaded
@@ -270,7 +271,7 @@ class Chaos:
     def _serve(self, pipeline: Pipeline) -> None:
         """Answer from this one from now on; calls under way keep the one that they began with."""
         self._watch_breakers(pipeline)
-        self._guard.pipeline = self._parts["pipeline"] = pipeline
+        self._guard.versions = self._parts["versions"] = Versions.of(pipeline)
 
     def _watch_breakers(self, pipeline: Pipeline) -> None:
         for name, fault in self.faults.items():
@@ -278,12 +279,12 @@ class Chaos:
 
     def _reset(self) -> None:
         """As good as new: nothing broken, breakers and estimates as at the start."""
-        if self._parts["pipeline"].bundle.version != VERSIONS[0]:
+        if self._parts["versions"].live.bundle.version != VERSIONS[0]:
             self._serve(self._pipeline(VERSIONS[0]))
         for fault in self.faults.values():
             fault.become("heal")
             fault.calls = fault.most_probing = 0
-        pipeline = self._parts["pipeline"]
+        pipeline = self._parts["versions"].live
         for breaker in pipeline.breakers.values():
             breaker.__init__(breaker.name, breaker._rule)
         pipeline.deep.cost.slowdown = 1.0
@@ -292,7 +293,7 @@ class Chaos:
 
     def _stats(self) -> dict[str, Any]:
         parts = self._parts
-        admission, work, pipeline = parts["admission"], parts["work"], parts["pipeline"]
+        admission, work, pipeline = parts["admission"], parts["work"], parts["versions"].live
         return {
             "breakers": {
                 b.name: {"state": b.state, "opened": b.opened, "transitions": sum(b.transitions.values())}
@@ -342,7 +343,7 @@ def main(folder: str, settings: str) -> int:
         threading.Thread(target=answer_commands, args=(chaos,), daemon=True).start()
         print_json({"port": port, "metrics_port": chaos.metrics_port})
 
-    return app.run(Settings(**json.loads(settings)), [Path(folder)], on_ready=ready, load=chaos.load)
+    return app.run(Settings(**json.loads(settings)), Path(folder), on_ready=ready, load=chaos.load)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from server.app import MAX_MESSAGE_BYTES, _listen
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE, Servicer
 from server.health import Health
+from server.listening import reserved_port
 from server.overload.breaker import State
 from server.settings import Settings
 from terrace.v1 import recommendation_pb2 as pb
@@ -54,10 +55,11 @@ async def world() -> AsyncIterator[World]:
     async with running(SETTINGS) as server:
         door = AcceptQueueProbe(lambda: 0)
         handlers = Servicer(SETTINGS, now_s=lambda: 1000.0).handler(server.edge), door.handler()
-        listening, port = await _listen(Settings(port=0), handlers, Health(SERVICE), door.address)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield World(server, channel)
-        await listening.stop(None)
+        with reserved_port("127.0.0.1", 0) as port:
+            listening = await _listen(Settings(port=port), handlers, Health(SERVICE), door.address)
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield World(server, channel)
+            await listening.stop(None)
 
 
 def request(method: str, **fields: Any) -> bytes:

@@ -176,10 +176,10 @@ async def test_retries_where_every_call_fails_there_are_hardly_more_attempts_tha
     options = [("grpc.service_config", json.dumps(RETRIES))]
     async with running() as server, grpc.aio.insecure_channel(server.address, options=options) as channel:
         recommend = channel.unary_unary(f"/{SERVICE}/Recommend")
-        pipeline, server.edge.pipeline = server.edge.pipeline, None
+        versions, server.edge.versions = server.edge.versions, None
         unavailable = [await _ending(recommend, "user") for _ in range(CALLS)]
         attempts = len(server.calls)
-        server.edge.pipeline = pipeline
+        server.edge.versions = versions
         server.admission._pressure._value = 1e9
         shed = [await _ending(recommend, "batch") for _ in range(CALLS)]
         attempts_shed = len(server.calls) - attempts

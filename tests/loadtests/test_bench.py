@@ -39,7 +39,7 @@ def deadline(found: Figures) -> None:
 
 
 def memory(found: Figures) -> None:
-    assert found["memory_rss_mb"] > found["memory_bundle_mb"] > 0
+    assert found["memory_pss_mb"] > found["memory_bundle_mb"] > 0
     assert found["memory_load_s"] > 0
 
 

@@ -12,6 +12,7 @@ from server.edge.call_guard import CallGuard
 from server.edge.servicer import Servicer
 from server.overload.admission import Admission
 from server.rungs.pipeline import Pipeline
+from server.rungs.versions import Versions
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore
@@ -60,7 +61,7 @@ async def running(
     admission = Admission(threads)
     edge = CallGuard(settings, admission, calls.append, rng)
     pipeline = Pipeline(bundle or toy.bundle(), store, work, settings, now_s=now_s)
-    edge.pipeline = pipeline
+    edge.versions = Versions.of(pipeline)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Servicer(settings, now_s=now_s).handler(edge),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -19,6 +19,7 @@ BOUNDS: dict[str, tuple[str, list[float], list[float]]] = {
     "store_timeout_ms": (ABOVE_0, [0.001, 1e6], [0, -1, NAN]),
     "score_timeout_ms": (ABOVE_0, [0.001, 1e6], [0, -1, NAN]),
     "drain_s": (ABOVE_0, [0.001, 1e6], [0, -1, NAN]),
+    "max_connection_age_s": (ABOVE_0, [0.001, 1e6], [0, -1, NAN]),
     "reserve_ms": (FROM_0, [0, 100], [-0.001, NAN]),
     "lame_duck_s": (FROM_0, [0, 100], [-0.001, NAN]),
     "floor_ms": (FROM_0, [0, 100], [-0.001, NAN]),

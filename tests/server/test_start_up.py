@@ -1,4 +1,4 @@
-"""A process starts from the newest bundle whose lower rungs can be used, and says which it passed over and why."""
+"""A bundle is opened with the rungs that can be used, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from core.manifest import BundleError, finished_bundles
+from core.manifest import BundleError, GoldenError
 from core.query import Request
 from core.types import Reason, Tier, UserState
 from server.loader import load_sound_rungs
@@ -24,10 +24,10 @@ from server.settings import Settings
 from server.start_up import start_up
 from server.store.user_store import MemoryUserStore
 from tests.server import toy
-from tests.server.bundle_folder import flip, seal, write_broken_model, write_bundle
+from tests.server.bundle_folder import write_broken_model, write_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from core.bundle import Bundle
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 SETTINGS = Settings(warm_up_requests=1)
 HISTORY = [("item-11", "view", 60.0), ("item-02", "purchase", 3600.0)]
-POPULARITY_FILE = "generators/popularity/score.npy"
 
 
 class Store(MemoryUserStore):
@@ -54,12 +53,12 @@ class Store(MemoryUserStore):
 
 @asynccontextmanager
 async def started(
-    folders: Sequence[Path], load: Callable[[Path], Bundle] = load_sound_rungs, settings: Settings = SETTINGS
+    folder: Path, load: Callable[[Path], Bundle] = load_sound_rungs, settings: Settings = SETTINGS
 ) -> AsyncIterator[Started]:
     work = WorkPool(threads=1, max_jobs=4)
     Store.opened = 0
     try:
-        up = await start_up(folders, load, lambda _: Store(), work, settings)
+        up = await start_up(folder, load, lambda _: Store(), work, settings)
         assert Store.opened == 1
         yield up
     finally:
@@ -74,65 +73,31 @@ async def golden_of(bundle: Bundle, tier: Tier) -> dict[str, Any]:
     return entry
 
 
-async def test_a_damaged_newest_bundle_is_passed_over_for_an_older_sound_one(
+async def test_a_bundle_with_a_broken_model_is_opened_without_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for version in ("v1", "v2", "v3"):
-        write_bundle(tmp_path / version, version=version)
-    flip(tmp_path / "v3" / POPULARITY_FILE)
-    (tmp_path / "v2" / "catalogue" / "items.npz").unlink()
+    folder = write_broken_model(tmp_path / "v2", version="v2")
 
-    async with started(finished_bundles(tmp_path)) as up:
-        assert up.pipeline.bundle.version == "v1"
-        assert [(each.version, each.fault.cause) for each in up.passed_over] == [("v3", "damaged"), ("v2", "damaged")]
-    assert [line.split(": ")[0] for line in caplog.messages] == [
-        "bundle v3 is passed over (damaged)",
-        "bundle v2 is passed over (damaged)",
-    ]
-    assert str(tmp_path / "v3" / POPULARITY_FILE) in caplog.messages[0]
-
-
-async def test_a_newest_bundle_with_a_broken_model_is_served_without_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write_bundle(tmp_path / "v1", version="v1")
-    write_broken_model(tmp_path / "v2", version="v2")
-
-    async with started(finished_bundles(tmp_path)) as up:
-        assert (up.pipeline.bundle.version, up.pipeline.deep, up.passed_over) == ("v2", None, ())
+    async with started(folder) as up:
+        assert (up.pipeline.bundle.version, up.pipeline.deep) == ("v2", None)
         assert set(up.pipeline.bundle.disabled) == {Tier.DEEP}
     assert "bundle v2: DEEP is disabled (unusable): " in caplog.text
 
 
-async def test_when_no_bundle_can_be_used_each_is_named_with_its_reason(tmp_path: Path) -> None:
-    for version in ("v1", "v2"):
-        write_bundle(tmp_path / version)
-        flip(tmp_path / version / POPULARITY_FILE)
-    seal(tmp_path / "v2", items=7)
-
-    with pytest.raises(BundleError, match="none of 2 bundles can be used") as refused:
-        async with started(finished_bundles(tmp_path)):
-            pass
-    _, newest, oldest = str(refused.value).splitlines()
-    assert newest == f"  v2: {tmp_path / 'v2' / 'catalogue'}: {toy.ITEMS} items, the manifest says 7"
-    assert oldest.startswith(f"  v1: {tmp_path / 'v1' / POPULARITY_FILE}: its SHA-256")
-
-
-async def test_the_error_of_a_single_bundle_is_its_own(tmp_path: Path) -> None:
+async def test_a_bundle_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"^\S+nowhere: no such bundle folder"):
-        async with started([tmp_path / "nowhere"]):
+        async with started(tmp_path / "nowhere"):
             pass
 
 
-async def test_a_golden_request_that_a_lower_rung_answers_otherwise_passes_the_bundle_over(tmp_path: Path) -> None:
-    sound = write_bundle(tmp_path / "v1", version="v1")
-    golden = await golden_of(load_sound_rungs(sound), Tier.CF)
+async def test_a_golden_request_that_a_lower_rung_answers_otherwise_refuses_the_bundle(tmp_path: Path) -> None:
+    golden = await golden_of(load_sound_rungs(write_bundle(tmp_path / "v1", version="v1")), Tier.CF)
     wrong = write_bundle(tmp_path / "v2", golden=({**golden, "items": ["item-59", "item-58"]},))
-    seal(sound, version="v1", golden=(golden,))
 
-    async with started([wrong, sound]) as up:
-        assert up.pipeline.bundle.version == "v1"
-        assert [(each.version, each.fault.cause) for each in up.passed_over] == [("v2", "golden")]
+    with pytest.raises(GoldenError):
+        async with started(wrong):
+            pass
+    assert Store.opened == 0
 
 
 def with_golden(bundle: Bundle, *golden: dict[str, Any]) -> Bundle:
@@ -148,12 +113,11 @@ async def test_a_golden_request_that_the_model_answers_otherwise_disables_the_mo
         "raises": toy.ToyScorer(toy.fail),
     }[fault]
 
-    async with started([tmp_path], lambda _: with_golden(toy.bundle(scorer=wrong), *golden)) as up:
+    async with started(tmp_path, lambda _: with_golden(toy.bundle(scorer=wrong), *golden)) as up:
         record = RequestRecord(Deadline.never(), Tier.DEEP)
         answer = await up.pipeline.answer(Request("ada", 3), UserState(toy.HISTORY), record, now_s=1000.0)
         assert (answer.tier, answer.skipped[Tier.DEEP]) == (Tier.CF, Reason.DISABLED)
         assert up.pipeline.bundle.disabled[Tier.DEEP].cause == "golden"
-        assert up.passed_over == ()
 
 
 async def test_a_model_that_is_only_late_at_start_is_not_disabled(tmp_path: Path) -> None:
@@ -165,20 +129,19 @@ async def test_a_model_that_is_only_late_at_start_is_not_disabled(tmp_path: Path
 
     golden = await golden_of(toy.bundle(), Tier.DEEP)
     bundle = with_golden(toy.bundle(scorer=toy.ToyScorer(hang)), golden)
-    async with started([tmp_path], lambda _: bundle, replace(SETTINGS, score_timeout_ms=1.0)) as up:
+    async with started(tmp_path, lambda _: bundle, replace(SETTINGS, score_timeout_ms=1.0)) as up:
         assert up.pipeline.deep is not None
         assert {breaker.opened for breaker in up.pipeline.breakers.values()} == {0}
 
 
-async def test_a_plug_in_that_raises_while_it_is_loaded_passes_the_bundle_over(tmp_path: Path) -> None:
-    def load(folder: Path) -> Bundle:
-        if folder.name == "v2":
-            raise RuntimeError("no such device")
-        return toy.bundle()
+async def test_a_plug_in_that_raises_while_it_is_loaded_refuses_the_bundle(tmp_path: Path) -> None:
+    def load(_: Path) -> Bundle:
+        raise RuntimeError("no such device")
 
-    async with started([tmp_path / "v2", tmp_path / "v1"], load) as up:
-        assert [(each.version, each.fault.cause) for each in up.passed_over] == [("v2", "unusable")]
-        assert "RuntimeError: no such device" in up.passed_over[0].fault.text
+    with pytest.raises(BundleError, match="RuntimeError: no such device") as refused:
+        async with started(tmp_path / "v2", load):
+            pass
+    assert refused.value.cause == "unusable"
 
 
 async def test_it_can_be_cancelled_while_it_loads(tmp_path: Path) -> None:
@@ -191,7 +154,7 @@ async def test_it_can_be_cancelled_while_it_loads(tmp_path: Path) -> None:
         return toy.bundle()
 
     async def run() -> None:
-        async with started([tmp_path], load):
+        async with started(tmp_path, load):
             pytest.fail("not cancelled")
 
     task = asyncio.ensure_future(run())

@@ -407,7 +407,7 @@ class Context:
 
 def edge(calls: list[Call]) -> CallGuard:
     made = CallGuard(Settings(exercise_share=0.0), Admission(), calls.append)
-    made.pipeline = object()  # type: ignore[assignment]  # the methods below ask it nothing
+    made.versions = object()  # type: ignore[assignment]  # the methods below ask it nothing
     return made
 
 
@@ -445,7 +445,7 @@ async def test_admission_hears_of_the_budget_above_the_floor(left_s: float | Non
     heard: list[tuple[Criticality, float, Tier]] = []
     settings = Settings(reserve_ms=80, default_deadline_ms=100, max_request_ms=500)
     made = CallGuard(settings, Admits(), [].append)
-    made.pipeline = object()  # type: ignore[assignment]  # not asked
+    made.versions = object()  # type: ignore[assignment]  # not asked
     with pytest.raises(AbortedError):
         await made.guard("SimilarItems", CF, method)(b"", Context(left_s))  # type: ignore[arg-type]
 
@@ -461,7 +461,7 @@ async def test_a_call_that_asks_for_a_lower_tier_takes_no_room_on_the_deep_rung(
     in_flight: list[int] = []
     admission = Admission()
     made = CallGuard(Settings(exercise_share=0.0), admission, [].append)
-    made.pipeline = object()  # type: ignore[assignment]  # not asked
+    made.versions = object()  # type: ignore[assignment]  # not asked
     with pytest.raises(AbortedError):
         await made.guard("Recommend", DEEP, method)(b"", Context(0.3, ("terrace-tier", tier)))  # type: ignore[arg-type]
 
@@ -476,7 +476,7 @@ async def test_what_answers_cost_is_learnt_from_recommendations_alone(name: str,
     admission = Admission()
     before = admission.thread_s
     made = CallGuard(Settings(exercise_share=0.0), admission, [].append)
-    made.pipeline = object()  # type: ignore[assignment]  # not asked
+    made.versions = object()  # type: ignore[assignment]  # not asked
     await made.guard(name, DEEP, method)(b"", Context(0.3))  # type: ignore[arg-type]
 
     assert (admission.thread_s < before) is learns
@@ -517,7 +517,7 @@ async def test_admission_is_told_what_an_answer_took_of_the_store_and_of_the_thr
 
     given_back: list[tuple[Tier | None, dict[str, Any]]] = []
     made = CallGuard(Settings(exercise_share=0.0), Remembers(), [].append)
-    made.pipeline = object()  # type: ignore[assignment]  # not asked
+    made.versions = object()  # type: ignore[assignment]  # not asked
     await made.guard("Recommend", DEEP, method)(b"", Context(0.1))  # type: ignore[arg-type]
 
     times = {"waited_s": pytest.approx(0.01), "thread_s": pytest.approx(0.005)}

@@ -206,7 +206,7 @@ async def test_an_error_of_the_program_reaches_the_log_and_not_the_caller(
 
 
 async def test_a_server_without_a_bundle_sends_callers_elsewhere(world: World) -> None:
-    world.server.edge.pipeline = None
+    world.server.edge.versions = None
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await world.recommend()

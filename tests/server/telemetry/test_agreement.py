@@ -18,11 +18,12 @@ import pytest
 from core.types import Reason, Tier, UserState
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.servicer import SERVICE
-from server.gauges import add_gauges
+from server.gauges import add_gauges, add_store_gauges
 from server.overload.admission import LONGEST_QUEUE_S
 from server.overload.breaker import State
 from server.overload.loop_lag import LoopLag
 from server.overload.shedding import Criticality
+from server.rungs.versions import Versions
 from server.settings import Settings
 from server.store.user_store import MemoryUserStore, RedisUserStore
 from server.telemetry.exporters import exporters
@@ -42,6 +43,7 @@ EVENT = pb.Event(item_id="item-11", event_type="view")
 SETTINGS = Settings(default_deadline_ms=3.0, max_request_ms=20_000, exercise_share=0.1, score_timeout_ms=30)
 """Who names no deadline has so little time that only the cheap rungs answer."""
 AMPLE_S = 20.0
+VERSION = "toy"
 NO_ROOM_S = LONGEST_QUEUE_S
 """A wait that is too long for the deep rung and not for CF, however much time a call has."""
 KINDS = {
@@ -237,12 +239,12 @@ def watched(telemetry: Telemetry, server: Running, store: UserStore) -> LoopLag:
     add_gauges(
         telemetry,
         admission=server.admission,
-        pipeline=server.pipeline,
+        versions=Versions.of(server.pipeline),
         work=server.work,
-        store=store,
         lag=lag,
         probe=probe,
     )
+    add_store_gauges(telemetry, {VERSION: store})
     return lag
 
 
@@ -266,13 +268,13 @@ async def test_the_parts_of_a_server_can_be_watched() -> None:
         assert observed.counts("terrace.work.free_jobs") == {labels(): 16}
         assert observed.counts("terrace.work.stuck") == {labels(): 0}
         levels = dict.fromkeys(names, 0) | {"far": 2, "user_store": 1}
-        state = {labels(dependency=name): level for name, level in levels.items()}
+        state = {labels(dependency=name, version=VERSION): level for name, level in levels.items()}
         assert dict(observed.counts("terrace.breaker.state")) == state
         transitions = observed.counts("terrace.breaker.transitions")
         assert len(transitions) == len(names) * len(State)
-        assert transitions[labels(dependency="far", state="open")] == 1
+        assert transitions[labels(dependency="far", version=VERSION, state="open")] == 1
         assert transitions.total() == 2
-        cost_s = observed.counts("terrace.scorer.row_cost")[labels()]
+        cost_s = observed.counts("terrace.scorer.row_cost")[labels(version=VERSION)]
         assert 0 < cost_s < 1
         assert not {name for name in observed.names() if name.startswith("terrace.store")}
         lag.close()
@@ -284,7 +286,7 @@ async def test_a_bundle_without_a_model_has_no_cost_of_a_row() -> None:
         watched(observed.telemetry, server, server.store).close()
 
         assert "terrace.scorer.row_cost" not in observed.names()
-        assert labels(dependency="scorer") in observed.counts("terrace.breaker.state")
+        assert labels(dependency="scorer", version=VERSION) in observed.counts("terrace.breaker.state")
 
 
 async def test_prometheus_sees_calls_and_parts_and_the_store(valkey: str) -> None:
@@ -311,11 +313,11 @@ async def test_prometheus_sees_calls_and_parts_and_the_store(valkey: str) -> Non
         ("terrace_loop_lag_seconds", 0, AMPLE_S),
         ("terrace_work_free_jobs", 16, 16),
         ("terrace_work_stuck", 0, 0),
-        ("terrace_store_in_use", 0, 1),
-        ("terrace_scorer_row_cost_seconds", 1e-9, 1),
-        ('terrace_breaker_state{dependency="scorer"}', 0, 0),
-        ('terrace_breaker_transitions_total{dependency="scorer",state="open"}', 0, 0),
-        ('terrace_store_misses_total{kind="late"}', 0, 0),
+        (f'terrace_store_in_use{{version="{VERSION}"}}', 0, 1),
+        (f'terrace_scorer_row_cost_seconds{{version="{VERSION}"}}', 1e-9, 1),
+        (f'terrace_breaker_state{{dependency="scorer",version="{VERSION}"}}', 0, 0),
+        (f'terrace_breaker_transitions_total{{dependency="scorer",state="open",version="{VERSION}"}}', 0, 0),
+        (f'terrace_store_misses_total{{kind="late",version="{VERSION}"}}', 0, 0),
     ):
         assert least <= values[name] <= most, name
     answered = [series for series in values if series.startswith("terrace_requests_total") and 'status="OK"' in series]

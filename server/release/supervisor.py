@@ -1,0 +1,401 @@
+"""Keeps workers that hold what the release document asks for; never answers a call itself, and imports no grpc.
+
+Every change goes the same way: new workers beside the old ones, ready before the old ones leave. What cannot be loaded
+is rejected, with its reason, and changes nothing for those who are served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from core.bundle import Fault
+from core.manifest import BundleError
+from core.release import Release, Slot
+from server.release.generation import Generation, GenerationError, State, Worker
+from server.release.merged_metrics import MergedMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from prometheus_client.core import Metric
+
+    from server.settings import Settings
+
+MOST_DEATHS = 3
+"""Workers of a generation that may die within ``DEATHS_S``; then its newest bundle is to blame, where there is another."""
+DEATHS_S = 60.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+"""Before a worker is forked again: none after the first death, then doubled with each."""
+FETCH_PAUSE_S = 5.0
+"""Until a bundle that could not be fetched is tried again."""
+METRICS_TIMEOUT_S = 2.0
+_STOP_MARGIN_S = 5.0
+_log = logging.getLogger(__name__)
+
+
+class NothingToServeError(Exception):
+    """No bundle can be used, or a worker cannot run here; the message says what to do."""
+
+
+class Bundles(Protocol):
+    """Where bundles come from."""
+
+    def versions(self) -> Sequence[str]:
+        """Finished bundles, newest first. Raises ``BundleError``."""
+        ...
+
+    def fetch(self, version: str) -> Path:
+        """The folder of a bundle, on this machine. Blocks. Raises ``BundleError``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReplicaState:
+    """What one supervisor and its workers are about.
+
+    Attributes:
+        revision: of the release document that all workers follow; 0 without one.
+
+        live: the version that answers whoever is not given the candidate; None before anything is served.
+
+        loaded: versions that all workers hold.
+
+        rejected: versions that cannot be used here, and why.
+
+        wanted: workers that there should be.
+
+        ready: workers that answer.
+    """
+
+    revision: int
+    live: str | None
+    loaded: tuple[str, ...]
+    rejected: Mapping[str, str]
+    wanted: int
+    ready: int
+
+
+class Supervisor:
+    """Workers of one host; belongs to one event loop.
+
+    Attributes:
+        rejected: versions that cannot be used here, and why.
+
+        deaths: workers that died after they had been ready.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        workers: int,
+        bundles: Bundles,
+        on_ready: Callable[[str, int], None] | None = None,
+        *,
+        release: Release | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is started before ``run``.
+
+        Args:
+            settings: of each worker; the port is reserved.
+            workers: how many.
+            bundles: where they come from.
+            on_ready: called with version and port once calls are answered.
+            release: the document to begin with, where one is known.
+            clock: monotonic, seconds.
+        """
+        self.rejected: dict[str, Fault] = {}
+        self.deaths = 0
+        self._settings, self._count, self._bundles = settings, workers, bundles
+        self._on_ready, self._clock = on_ready, clock
+        self._release = release
+        self._current: Generation | None = None
+        self._live: str | None = None
+        self._joined: tuple[str, ...] = ()
+        self._suspected = False
+        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
+        self._changed, self._stop, self._hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._retiring: dict[Generation, asyncio.Task[None]] = {}
+        self.metrics = MergedMetrics(self._ask_for_metrics, self._own_metrics)
+
+    def follow(self, release: Release) -> None:
+        """Serve as another release document says; what needs no load is so at once."""
+        self._release = release
+        self._hand_out()
+        self._changed.set()
+
+    def state(self) -> ReplicaState:
+        """What there is now."""
+        current = self._current
+        ready = current.ready if current else []
+        return ReplicaState(
+            revision=min((worker.revision for worker in ready), default=0) if self._release else 0,
+            live=self._live,
+            loaded=tuple(current.folders) if current else (),
+            rejected={version: fault.text for version, fault in self.rejected.items()},
+            wanted=self._count,
+            ready=len(ready),
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; a second one loses no time.
+
+        Raises:
+            NothingToServeError: no bundle can be used, before anybody was served.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        keeping = asyncio.create_task(self._keep())
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((keeping, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if keeping.done():
+                keeping.result()
+        finally:
+            stopped.cancel()
+            keeping.cancel()
+            await asyncio.wait((keeping,))
+            await self._end()
+
+    def stop(self) -> None:
+        """Ask to stop, or to lose no time with it."""
+        (self._hurry if self._stop.is_set() else self._stop).set()
+
+    async def _keep(self) -> None:
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        """Take steps until what is served is what is wanted, as far as that is possible."""
+        while True:
+            wanted, current = await self._wanted(), self._current
+            if not wanted:
+                if current is None or self._live is None:
+                    raise NothingToServeError(self._why_nothing())
+                self.rejected.pop(self._live)  # better than nothing
+            elif current is None or current.broken or not set(wanted) <= current.folders.keys():
+                new = tuple(version for version in wanted if current is None or version not in current.folders)
+                try:
+                    await self._replace(wanted, new)
+                except GenerationError as error:
+                    self._reject(error, new)
+            elif self._suspected:
+                self._suspected = False
+                await self._quarantine(current)
+            elif len(current.ready) < self._count:
+                await self._add_worker(current)
+            else:
+                self._hand_out()
+                return
+
+    async def _wanted(self) -> tuple[str, ...]:
+        """Versions to hold, the live one first; empty where there is none that can be used."""
+        release = self._release
+        async for live in self._choices():
+            if live in self.rejected:
+                continue
+            if release is None or release.candidate in {None, live, *self.rejected}:
+                return (live,)
+            return live, str(release.candidate)
+        return ()
+
+    async def _choices(self) -> AsyncIterator[str]:
+        """What may be live, the first that can be used: as the document says, as it is, as it was, the newest there is."""
+        release = self._release
+        if release is not None:
+            yield release.live_version
+        if self._live is not None:
+            yield self._live
+        if release is not None and release.previous is not None:
+            yield release.previous
+        try:
+            versions = await asyncio.to_thread(self._bundles.versions)
+        except BundleError as error:
+            if self._current is None:
+                raise NothingToServeError(str(error)) from None
+            _log.error("bundles cannot be listed: %s", error)
+            return
+        for version in versions:
+            if release is None or version not in {release.candidate, *release.frozen}:
+                yield version
+
+    def _effective(self, generation: Generation) -> Release | None:
+        """The release document without what this generation does not hold; None where there is none."""
+        release, held = self._release, generation.folders.keys() - self.rejected.keys()
+        if release is None:
+            return None
+        if release.live_version not in held:
+            live = self._live if self._live in held else next(iter(generation.folders))
+            return replace(Release.of(live), revision=release.revision)
+        if release.candidate is not None and release.candidate not in held:
+            slots: dict[Slot, str | None] = {release.live: release.live_version, release.live.other: None}
+            return replace(release, slots=slots, candidate_share=0.0, shadow_share=0.0)
+        return release
+
+    def _hand_out(self) -> None:
+        if self._current is None:
+            return
+        effective = self._effective(self._current)
+        if effective is not None:
+            self._live = effective.live_version
+            self._current.follow(effective)
+
+    async def _replace(self, wanted: Sequence[str], new: Sequence[str]) -> None:
+        """Start a generation and, once it answers, let the one before leave.
+
+        Raises:
+            GenerationError: it cannot be started; the one before goes on.
+        """
+        folders = {version: await self._fetch(version) for version in wanted}
+        made = Generation(folders, self._settings, self._on_change, self.metrics.keep)
+        try:
+            await made.start(self._effective(made), self._count)
+            self._check_whole(made, new)
+        except BaseException:
+            made.kill()
+            await asyncio.shield(made.stop("all", 0.0))
+            raise
+        before, self._current = self._current, made
+        self._live, self._joined = wanted[0], tuple(new)
+        self._deaths.clear()
+        self._suspected = False
+        self._hand_out()
+        _log.info("serving %s with %d workers", ", ".join(wanted), self._count)
+        if before is not None:
+            self._retire(before)
+        elif self._on_ready is not None:
+            self._on_ready(wanted[0], self._settings.port)
+
+    async def _fetch(self, version: str) -> Path:
+        try:
+            return await asyncio.to_thread(self._bundles.fetch, version)
+        except BundleError as error:
+            raise GenerationError(version, Fault.of(error)) from None
+
+    def _check_whole(self, made: Generation, new: Sequence[str]) -> None:
+        """While something whole is served, a bundle without its deep rung is not put beside it."""
+        if self._current is None:
+            new = [version for version in new if version != next(iter(made.folders))]
+        for version in new:
+            found = [made.disabled, *(worker.disabled for worker in made.ready)]
+            for fault in (fault for disabled in found for fault in disabled.get(version, {}).values()):
+                raise GenerationError(version, fault)
+
+    def _reject(self, error: GenerationError, new: Sequence[str]) -> None:
+        """Blame a version; the one that would join last where the error names none."""
+        if error.fault.cause == "process" and self._current is None:
+            raise NothingToServeError(error.fault.text)
+        version = error.version or next(iter(reversed(new)), None)
+        if version is None:
+            _log.error("workers cannot be started: %s", error.fault.text)
+            return
+        self.rejected[version] = error.fault
+        _log.error("bundle %s is rejected (%s): %s", version, error.fault.cause, error.fault.text)
+
+    def _retire(self, generation: Generation) -> None:
+        settings = self._settings
+        longest_s = 1.1 * settings.max_connection_age_s + 2 * settings.drain_s + _STOP_MARGIN_S
+        task = asyncio.create_task(generation.stop("replaced", longest_s))
+        self._retiring[generation] = task
+        task.add_done_callback(lambda _: self._retiring.pop(generation, None))
+
+    def _on_change(self, generation: Generation, worker: Worker) -> None:
+        """A worker that was ready leaves or has ended."""
+        if generation is not self._current or worker.asked:
+            return
+        if worker.state is State.ENDED and not worker.left:
+            self.deaths += 1
+            now_s = self._clock()
+            _log.error("worker %s of %s died", worker.name, ", ".join(generation.folders))
+            self._deaths.append(now_s)
+            if len(self._deaths) == MOST_DEATHS and now_s - self._deaths[0] <= DEATHS_S:
+                self._deaths.clear()
+                self._suspected = True
+        self._changed.set()
+
+    async def _quarantine(self, generation: Generation) -> None:
+        """Reject what joined last, where something else is left to serve."""
+        for version in reversed(self._joined):
+            others = {choice async for choice in self._choices()} - {version, *self.rejected}
+            if others:
+                text = f"{MOST_DEATHS} workers with it died within {DEATHS_S:.0f} s"
+                self._reject(GenerationError(version, Fault("died", text)), ())
+                self._joined = ()
+                return
+        _log.error("workers of %s keep dying, and there is no other bundle to serve", ", ".join(generation.folders))
+
+    async def _add_worker(self, current: Generation) -> None:
+        """Fork a worker in place of one that has left; the second time within a minute, and after that, with a pause."""
+        recent = sum(1 for at_s in self._deaths if self._clock() - at_s <= DEATHS_S)
+        if recent > 1:
+            await asyncio.sleep(min(FIRST_PAUSE_S * 2**recent, LONGEST_PAUSE_S))
+        try:
+            await current.add_worker(self._effective(current))
+        except GenerationError as error:
+            _log.error("a worker cannot be started: %s", error.fault.text)
+            self._deaths.append(self._clock())
+            if len(self._deaths) == MOST_DEATHS:
+                current.broken = True  # from the beginning, with a loader process of its own
+
+    def _why_nothing(self) -> str:
+        if not self.rejected:
+            return "there is no bundle to serve"
+        texts = {version: fault.text for version, fault in sorted(self.rejected.items(), reverse=True)}
+        if len(texts) == 1:
+            return next(iter(texts.values()))
+        each = "".join(f"\n  {version}: {text}" for version, text in texts.items())
+        return f"none of {len(texts)} bundles can be used, newest first:{each}"
+
+    async def _ask_for_metrics(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for generation in (self._current, *self._retiring):
+            if generation is not None:
+                found |= await generation.metrics(METRICS_TIMEOUT_S)
+        return found
+
+    def _own_metrics(self) -> Iterator[Metric]:
+        state = self.state()
+        workers = GaugeMetricFamily(
+            "terrace_workers", "Workers there should be, and those that answer.", labels=["state"]
+        )
+        workers.add_metric(["wanted"], state.wanted)
+        workers.add_metric(["ready"], state.ready)
+        yield workers
+        yield CounterMetricFamily("terrace_worker_deaths", "Workers that died and were replaced.", self.deaths)
+        rejected = GaugeMetricFamily(
+            "terrace_bundle_rejected", "1 for each bundle that cannot be used here.", labels=["cause", "version"]
+        )
+        for version, fault in self.rejected.items():
+            rejected.add_metric([fault.cause, version], 1)
+        yield rejected
+
+    async def _end(self) -> None:
+        """Let everybody finish; at once when asked a second time."""
+        settings = self._settings
+        longest_s = settings.lame_duck_s + 2 * settings.drain_s + _STOP_MARGIN_S
+        stopping = [asyncio.create_task(g.stop("all", longest_s)) for g in (self._current, *self._retiring) if g]
+        if not stopping:
+            return
+        for task in self._retiring.values():
+            task.cancel()
+        hurry = asyncio.create_task(self._hurry.wait())
+        ended = asyncio.gather(*stopping)
+        await asyncio.wait((ended, hurry), return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            for generation in (self._current, *self._retiring):
+                if generation is not None:
+                    generation.hurry()
+        hurry.cancel()
+        await ended
