@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from core.types import Tier
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from core.catalogue import Catalogue
-    from core.manifest import BundleError, Manifest
+    from core.manifest import Fault, Manifest
     from core.types import (
         CandidateGenerator,
         Candidates,
@@ -46,24 +46,6 @@ class InSteps(Protocol):
     def steps(self, query: Query, limit: int) -> Generator[int, None, Candidates]:
         """``generate`` with pauses at which it yields how many rows were found so far; see ``core.allowed.Allowed``."""
         ...
-
-
-class Fault(NamedTuple):
-    """Why a bundle, or one of its rungs, is not used.
-
-    Attributes:
-        cause: ``BundleError.cause``: one word of a closed list.
-
-        text: the error's message.
-    """
-
-    cause: str
-    text: str
-
-    @classmethod
-    def of(cls, error: BundleError) -> Fault:
-        """What an error says, without the frames that it holds."""
-        return cls(error.cause, str(error))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,6 +43,24 @@ class GoldenError(BundleError):
     """A bundle does not answer as it did when it was built."""
 
     cause = "golden"
+
+
+class Fault(NamedTuple):
+    """Why a bundle, or one of its rungs, is not used.
+
+    Attributes:
+        cause: ``BundleError.cause``: one word of a closed list.
+
+        text: the error's message.
+    """
+
+    cause: str
+    text: str
+
+    @classmethod
+    def of(cls, error: BundleError) -> Fault:
+        """What an error says, without the frames that it holds."""
+        return cls(error.cause, str(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from candidate_gen.registry import generator_class
-from core.bundle import Bundle, Fault
+from core.bundle import Bundle
 from core.catalogue import Catalogue
-from core.manifest import BundleError, find_damage, raise_damage, read_manifest
+from core.manifest import BundleError, Fault, find_damage, raise_damage, read_manifest
 from core.types import NO_HASHES
 from ranking.cf_scorer import CfScorer
 from ranking.onnx_scorer import load_model

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from core.bundle import Fault
+from core.manifest import Fault
 from server.loader import naming
 from server.rungs.pipeline import Pipeline
 from server.rungs.warm_up import Costs, GoldenDeepError, warm_up

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from core.bundle import Fault
+from core.manifest import Fault
 from server.release.channel import Channel
 
 if TYPE_CHECKING:

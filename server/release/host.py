@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
+import socket
 import sys
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.manifest import BundleError, finished_bundles, read_manifest
 from server.listening import PortError, reserved_port
+from server.release.follower import ReleaseFollower
+from server.release.local_copy import LocalCopy
+from server.release.release_store import ReleaseStore, ReleaseStoreError
+from server.release.replica_report import ReplicaReport
 from server.release.supervisor import NothingToServeError, Supervisor
+from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +28,8 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 EXIT_NOTHING = 2
+REPORT_PERIOD_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 class OneBundle:
@@ -60,6 +71,7 @@ def run(
     workers: int,
     bundles: Bundles,
     on_ready: Callable[[str, int], None] | None = None,
+    release_copy: Path | None = None,
 ) -> int:
     """Serve until asked to stop; the exit code of the process.
 
@@ -68,27 +80,69 @@ def run(
         workers: processes that answer.
         bundles: where they come from.
         on_ready: called with version and port once calls are answered.
+        release_copy: where to keep a copy of the release document, for a start while the store is away; None follows
+            no document.
 
     Returns:
         0 after a clean drain; 2 when bundles, ports or store URL cannot be used, with the reason on standard error.
     """
     try:
         with reserved_port(settings.host, settings.port) as port:
-            asyncio.run(_run(replace(settings, port=port), workers, bundles, on_ready))
+            asyncio.run(_run(replace(settings, port=port), workers, bundles, on_ready, release_copy))
     except (BundleError, PortError, NothingToServeError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_NOTHING
     return 0
 
 
-async def _run(settings: Settings, workers: int, bundles: Bundles, on_ready: Callable[[str, int], None] | None) -> None:
+async def _run(
+    settings: Settings,
+    workers: int,
+    bundles: Bundles,
+    on_ready: Callable[[str, int], None] | None,
+    release_copy: Path | None,
+) -> None:
     supervisor = Supervisor(settings, workers, bundles, on_ready)
-    if settings.metrics_port is not None:
-        try:
-            supervisor.metrics.serve(settings.host, settings.metrics_port)
-        except OSError as error:
-            raise NothingToServeError(f"cannot export telemetry: {error}") from None
-    try:
+    async with AsyncExitStack() as stack:
+        if settings.metrics_port is not None:
+            try:
+                supervisor.metrics.serve(settings.host, settings.metrics_port)
+            except OSError as error:
+                raise NothingToServeError(f"cannot export telemetry: {error}") from None
+            stack.push_async_callback(asyncio.to_thread, supervisor.metrics.close)
+        if release_copy is not None and settings.store_url is not None:
+            try:
+                store = ReleaseStore(settings.store_url, settings.namespace)
+            except ValueError as error:  # names what is wrong, not the URL: it may hold a password
+                raise NothingToServeError(f"the user store: {error}") from None
+            stack.push_async_callback(store.close)
+            follower = ReleaseFollower(store, LocalCopy(release_copy), supervisor.follow)
+            await follower.look()
+            for work in (follower.run(), _report(store, supervisor)):
+                task = asyncio.create_task(work)
+                stack.callback(task.cancel)
         await supervisor.run()
-    finally:
-        await asyncio.to_thread(supervisor.metrics.close)
+
+
+async def _report(store: ReleaseStore, supervisor: Supervisor) -> None:
+    """Tell operators once a second how this replica is."""
+    limited_log = RateLimitedLog(_log)
+    host = socket.gethostname()
+    replica_id = f"{host}-{secrets.token_hex(4)}"
+    while True:
+        state = supervisor.state()
+        report = ReplicaReport(
+            replica_id,
+            host,
+            revision=state.revision,
+            loaded=state.loaded,
+            rejected=state.rejected,
+            workers_wanted=state.wanted,
+            workers_ready=state.ready,
+            answers_from=state.live if state.ready else None,
+        )
+        try:
+            await store.report(report)
+        except ReleaseStoreError as error:
+            limited_log.warning("this replica cannot be reported", str(error))
+        await asyncio.sleep(REPORT_PERIOD_S)

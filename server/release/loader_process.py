@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.bundle import Fault
-from core.manifest import BundleError
+from core.manifest import BundleError, Fault
 from server.loader import load_sound_rungs
 from server.release.channel import BlockingChannel
 from server.settings import Settings

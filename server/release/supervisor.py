@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from core.bundle import Fault
-from core.manifest import BundleError
+from core.manifest import BundleError, Fault
 from core.release import Release, Slot
 from server.release.generation import Generation, GenerationError, State, Worker
 from server.release.merged_metrics import MergedMetrics

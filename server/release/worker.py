@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from core.bundle import Fault
-from core.manifest import BundleError
+from core.manifest import BundleError, Fault
 from core.release import Release
 from server.app import EXIT_BUNDLE, ServeError, serve
 from server.release.channel import Channel

@@ -106,6 +106,7 @@ def serve(
             workers,
             served,
             on_ready=lambda version, bound: typer.echo(f"serving {version} on {host}:{bound}"),
+            release_copy=data / f"release-{namespace}.json" if bundle is None else None,
         )
         for number in (signal.SIGTERM, signal.SIGINT):  # an embedded store writes its data now
             signal.signal(number, signal.SIG_IGN)
