@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -71,6 +72,8 @@ class Worker:
 
         pid: None until it is known.
 
+        heard_s: when it last told anything, by the monotonic clock.
+
         ended: set when it has ended.
     """
 
@@ -82,6 +85,7 @@ class Worker:
     revision: int = 0
     disabled: Mapping[str, Mapping[str, Fault]] = field(default_factory=dict)
     pid: int | None = None
+    heard_s: float = field(default_factory=time.monotonic)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     metrics: asyncio.Future[str] | None = None
@@ -109,7 +113,7 @@ class Generation:
         self,
         folders: Mapping[str, Path],
         settings: Settings,
-        on_change: Callable[[Generation, Worker], None],
+        on_change: Callable[[Generation, Worker | None], None],
         on_metrics: Callable[[str], None],
     ) -> None:
         """Nothing is started before ``start``.
@@ -117,7 +121,7 @@ class Generation:
         Args:
             folders: version -> folder, the live one first.
             settings: of each worker.
-            on_change: called when a worker that was ready leaves or ends.
+            on_change: called when a worker that was ready leaves or ends, and with None when the loader process has.
             on_metrics: takes a worker's last metrics.
         """
         self.folders = dict(folders)
@@ -184,16 +188,26 @@ class Generation:
 
     async def metrics(self, timeout_s: float) -> dict[str, str]:
         """The metrics of each worker that answers in time, by its name."""
-        asked = []
+        asked: dict[str, asyncio.Future[str]] = {}
         for worker in self.workers.values():
-            if worker.state in {State.READY, State.LEAVING}:
+            if worker.state not in {State.READY, State.LEAVING}:
+                continue
+            if worker.metrics is None or worker.metrics.done():  # else somebody has asked just now
                 worker.metrics = asyncio.get_running_loop().create_future()
                 worker.channel.send({"metrics": True})
-                asked.append(worker)
-        waiting = [worker.metrics for worker in asked if worker.metrics is not None]
-        if waiting:
-            await asyncio.wait(waiting, timeout=timeout_s)
-        return {w.name: w.metrics.result() for w in asked if w.metrics is not None and w.metrics.done()}
+            asked[worker.name] = worker.metrics
+        if asked:
+            await asyncio.wait(asked.values(), timeout=timeout_s)
+        return {name: future.result() for name, future in asked.items() if future.done()}
+
+    def kill_silent(self, longest_s: float, now_s: float) -> None:
+        """Ask every worker for a sign of life, and kill those that have given none for so long."""
+        for worker in self.ready:
+            if now_s - worker.heard_s > longest_s:
+                _log.error("worker %s has been silent for %.0f s and is killed", worker.name, now_s - worker.heard_s)
+                _kill(worker.pid)
+            else:
+                worker.channel.send({"ping": True})
 
     async def stop(self, how: str, timeout_s: float) -> None:
         """Ask all workers to stop, wait, and kill those that take longer; then end the loader process.
@@ -211,15 +225,12 @@ class Generation:
             async with asyncio.timeout(timeout_s):
                 for worker in list(self.workers.values()):
                     await worker.ended.wait()
-        for worker in list(self.workers.values()):
+        for worker in self.workers.values():
             _log.error("worker %s does not end and is killed", worker.name)
-            _kill(worker.pid)
+        self.kill()
         self._channel.close()
         if self._loader is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(self._loader.wait, 0.5 if not self.workers else 5.0)
-            self._loader.kill()
-            self._loader.wait()
+            await asyncio.to_thread(self._loader.wait)
         for task in self._tasks:
             task.cancel()
 
@@ -251,9 +262,11 @@ class Generation:
             code = await asyncio.to_thread(self._loader.wait)
             text = f"the process that opened {', '.join(self.folders)} died ({_how(code)}): a file may be damaged"
             self._opened.set_exception(GenerationError(None, Fault("died", text)))
+        self._on_change(self, None)
 
     async def _read_worker(self, worker: Worker) -> None:
         async for message in worker.channel.messages():
+            worker.heard_s = time.monotonic()
             self._note(worker, message)
         if not worker.ready.done():
             text = f"a worker with {', '.join(self.folders)} died before it was ready"

@@ -37,6 +37,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 FETCH_PAUSE_S = 5.0
 """Until a bundle that could not be fetched is tried again."""
 METRICS_TIMEOUT_S = 2.0
+PING_S = 1.0
+SILENT_S = 20.0
+"""A worker that has given no sign of life for so long hangs: a hundred of the longest stalls that were seen."""
 _STOP_MARGIN_S = 5.0
 _log = logging.getLogger(__name__)
 
@@ -128,6 +131,9 @@ class Supervisor:
 
     def follow(self, release: Release) -> None:
         """Serve as another release document says; what needs no load is so at once."""
+        named = release.versions - (self._release.versions if self._release else frozenset())
+        for version in named:
+            self.rejected.pop(version, None)  # whoever stages it again has repaired it, or wants to see the error again
         self._release = release
         self._hand_out()
         self._changed.set()
@@ -153,7 +159,7 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
-        keeping = asyncio.create_task(self._keep())
+        keeping, watching = asyncio.create_task(self._keep()), asyncio.create_task(self._watch())
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait((keeping, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -161,6 +167,7 @@ class Supervisor:
                 keeping.result()
         finally:
             stopped.cancel()
+            watching.cancel()
             keeping.cancel()
             await asyncio.wait((keeping,))
             await self._end()
@@ -176,6 +183,13 @@ class Supervisor:
             self._changed.clear()
             await self._reconcile()
 
+    async def _watch(self) -> None:
+        """Replace workers that hang: they hold their share of the port's connections and answer none."""
+        while True:
+            await asyncio.sleep(PING_S)
+            if self._current is not None:
+                self._current.kill_silent(SILENT_S, time.monotonic())
+
     async def _reconcile(self) -> None:
         """Take steps until what is served is what is wanted, as far as that is possible."""
         while True:
@@ -189,7 +203,8 @@ class Supervisor:
                 try:
                     await self._replace(wanted, new)
                 except GenerationError as error:
-                    self._reject(error, new)
+                    if not self._reject(error, new):
+                        await asyncio.sleep(LONGEST_PAUSE_S)
             elif self._suspected:
                 self._suspected = False
                 await self._quarantine(current)
@@ -292,16 +307,17 @@ class Supervisor:
             for fault in (fault for disabled in found for fault in disabled.get(version, {}).values()):
                 raise GenerationError(version, fault)
 
-    def _reject(self, error: GenerationError, new: Sequence[str]) -> None:
-        """Blame a version; the one that would join last where the error names none."""
+    def _reject(self, error: GenerationError, new: Sequence[str]) -> bool:
+        """Blame a version, the one that would join last where the error names none; whether there was one to blame."""
         if error.fault.cause == "process" and self._current is None:
             raise NothingToServeError(error.fault.text)
         version = error.version or next(iter(reversed(new)), None)
         if version is None:
             _log.error("workers cannot be started: %s", error.fault.text)
-            return
+            return False
         self.rejected[version] = error.fault
         _log.error("bundle %s is rejected (%s): %s", version, error.fault.cause, error.fault.text)
+        return True
 
     def _retire(self, generation: Generation) -> None:
         settings = self._settings
@@ -310,11 +326,13 @@ class Supervisor:
         self._retiring[generation] = task
         task.add_done_callback(lambda _: self._retiring.pop(generation, None))
 
-    def _on_change(self, generation: Generation, worker: Worker) -> None:
-        """A worker that was ready leaves or has ended."""
-        if generation is not self._current or worker.asked:
+    def _on_change(self, generation: Generation, worker: Worker | None) -> None:
+        """A worker that was ready leaves or has ended, or the loader process has (None)."""
+        if generation is not self._current or (worker is not None and worker.asked):
             return
-        if worker.state is State.ENDED and not worker.left:
+        if worker is None:
+            _log.error("the loader process of %s has ended", ", ".join(generation.folders))
+        elif worker.state is State.ENDED and not worker.left:
             self.deaths += 1
             now_s = self._clock()
             _log.error("worker %s of %s died", worker.name, ", ".join(generation.folders))

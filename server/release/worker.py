@@ -99,6 +99,8 @@ async def _listen(supervisor: Channel, serving: Serving) -> None:
         if "release" in message:
             serving.versions.follow(Release.from_json(message["release"]))
             supervisor.send({"follows": serving.versions.release.revision})
+        elif "ping" in message:
+            supervisor.send({"alive": True})
         elif "metrics" in message:
             text = await asyncio.to_thread(serving.metrics)
             supervisor.send({"metrics": text})
