@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.sig"
+"""Of the manifest, where there is one; the manifest does not list it."""
 _CHUNK_BYTES = 1 << 20
 _NAMED = 5
 """Damaged files that one message names besides the first."""
@@ -207,7 +209,7 @@ def find_damage(folder: Path, manifest: Manifest) -> dict[str, str]:
     for name, path in found.items():
         if path.is_symlink():
             damage[name] = f"{path}: a symbolic link. Copy or build the bundle again"
-        elif name not in manifest.files and name != MANIFEST_NAME:
+        elif name not in manifest.files and name not in {MANIFEST_NAME, SIGNATURE_NAME}:
             damage[name] = f"{path}: not in the manifest's list of files. Remove it, or copy or build the bundle again"
     for name in sorted(manifest.files.keys() - damage.keys()):
         wrong = _difference(found.get(name), manifest.files[name])
