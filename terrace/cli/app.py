@@ -8,9 +8,10 @@ import typer
 
 from core.manifest import BundleError
 from offline.errors import InputError
+from server.release.bundle_copy import BundleStoreError
 from server.store.embedded import StoreError
 from terrace.cli import ask, build, bundle, compare, demo, ingest, quality, release, serve
-from terrace.cli.output import print_error
+from terrace.cli.output import UNREACHABLE, print_error
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,9 +51,12 @@ _OFFLINE = frozenset(
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is one message and exit code 2, never a traceback."""
+    """Run the command line; what the user can mend is one message and exit code 2 (3: a store), never a traceback."""
     try:
         app()
+    except BundleStoreError as error:
+        print_error(error)
+        sys.exit(UNREACHABLE)
     except (BundleError, InputError, StoreError) as error:
         print_error(error)
         sys.exit(BAD_INPUT)

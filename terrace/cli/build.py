@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from terrace.cli.bundle_storage import push_built, reachable
 from terrace.cli.options import (
     Ablate,
     Bundles,
@@ -18,6 +19,7 @@ from terrace.cli.options import (
     Events,
     Items,
     Map,
+    PublishTo,
     Report,
     TargetTypes,
     Test,
@@ -74,6 +76,7 @@ def build(
             "refuse (exit code 1, nothing published), mark (published, and says so), off (not judged)."
         ),
     ] = "refuse",
+    publish_to: PublishTo = None,
     report_to: Report = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,6 +91,7 @@ def build(
     from offline.publish.gate import check
 
     writable(report_to)
+    store = reachable(publish_to)
     earlier = load_previous(previous, bundles)
     with builder(source) as (made, progress):
         found = measure(made, progress) if measured else None
@@ -108,8 +112,11 @@ def build(
     if refused:
         errors.print("nothing was published", highlight=False)
         raise typer.Exit(REFUSED)
+    done = [f"published [bold]{escape(str(folder))}[/]"]
+    if store is not None:
+        done.append(push_built(store, folder))
     if not as_json:
-        console.print(f"published [bold]{escape(str(folder))}[/]", highlight=False, soft_wrap=True)
+        console.print(*done, sep="\n", highlight=False, soft_wrap=True)
 
 
 def evaluate(

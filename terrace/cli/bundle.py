@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest, verify
+from terrace.cli import bundle_storage
 from terrace.cli.output import console, figures_table
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ app = typer.Typer(no_args_is_help=True, help="Look at bundles.")
 @app.callback()
 def bundle() -> None:
     """Look at bundles."""
+
+
+app.command("list")(bundle_storage.list_bundles)
+app.command("push")(bundle_storage.push)
+app.command("pull")(bundle_storage.pull)
+app.command("prune")(bundle_storage.prune)
 
 
 @app.command()

@@ -58,6 +58,13 @@ Report: TypeAlias = Annotated[
     Path | None, typer.Option("--report", help="Write an HTML report here: one file that needs nothing else.")
 ]
 Bundles: TypeAlias = Annotated[Path, typer.Option(help="Folder that bundles are published to.")]
+BundleStoreUrl: TypeAlias = Annotated[
+    str, typer.Option("--bundles", help="Folder of bundles, or the URL of one in object storage: s3://bucket/prefix.")
+]
+PublishTo: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Push what is published there too: a folder of bundles, or a URL such as s3://bucket/prefix."),
+]
 
 
 def _warn_of_credentials(ctx: typer.Context, param: typer.CallbackParam, value: str | None) -> str | None:

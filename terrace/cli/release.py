@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,7 +40,8 @@ Expected = Annotated[
     typer.Option("--if-revision", help="Only where the release is at this revision, 0 for none yet.", min=0),
 ]
 Known = Annotated[
-    Path | None, typer.Option("--bundles", help="Folder of bundles to look in; without it replicas find out.")
+    str | None,
+    typer.Option("--bundles", help="Folder or URL of bundles to look in; without it replicas find out."),
 ]
 
 app = typer.Typer(
@@ -252,7 +252,7 @@ async def _show_once(operations: Operations, namespace: str, *, as_json: bool) -
 
 
 def _change(
-    change: Callable[[Operations], Awaitable[Release]], where: Where, by: str | None, bundles: Path | None = None
+    change: Callable[[Operations], Awaitable[Release]], where: Where, by: str | None, bundles: str | None = None
 ) -> None:
     """Make a change and say what it was."""
     made = with_operations(change, where, by, versions_in(bundles))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import typer
 
-from core.manifest import finished_bundles
 from core.release import ReleaseError
+from server.release.bundle_store import open_store
 from terrace.cli.options import user_store
 from terrace.cli.output import UNREACHABLE, print_error
 
@@ -78,9 +78,13 @@ def with_store(work: Callable[[ReleaseStore], Awaitable[T]], where: Where) -> T:
         return asyncio.run(run(url))
 
 
-def versions_in(bundles: Path | None) -> Callable[[], list[str]] | None:
-    """What lists the versions of a folder of bundles; None where there is no folder to look in."""
-    return None if bundles is None else lambda: [folder.name for folder in finished_bundles(bundles)]
+def versions_in(bundles: str | None) -> Callable[[], list[str]] | None:
+    """What lists the versions of a bundle store; None where there is none to look in.
+
+    Raises:
+        BundleError: its URL cannot be used.
+    """
+    return None if bundles is None else open_store(bundles).versions
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def test_a_version_that_is_in_no_folder_is_not_staged(release: Operator, tmp_pat
     assert "no bundle of version v7; the newest there are: v1" in (
         release("stage", "v7", "--bundles", str(tmp_path), expect=2).stderr
     )
-    assert "holds no finished bundle" in release("stage", "v7", "--bundles", str(tmp_path / "x"), expect=2).stderr
+    assert "no such folder of bundles" in release("stage", "v7", "--bundles", str(tmp_path / "x"), expect=2).stderr
     assert release.status()["release"]["revision"] == 1
 
 
