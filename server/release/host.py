@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from core.manifest import BundleError, finished_bundles, read_manifest
+from core.manifest import BundleError, read_manifest
 from server.listening import PortError, reserved_port
 from server.release.follower import ReleaseFollower
 from server.release.local_copy import LocalCopy
@@ -21,7 +21,7 @@ from server.release.supervisor import NothingToServeError, Supervisor
 from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from server.release.supervisor import Bundles
@@ -37,33 +37,18 @@ class OneBundle:
 
     def __init__(self, folder: Path) -> None:
         """Read its version; raises ``BundleError``."""
+        self.url = str(folder)
         self._folder, self._version = folder, read_manifest(folder).version
 
     def versions(self) -> list[str]:
         """Its version."""
         return [self._version]
 
-    def fetch(self, version: str) -> Path:
+    def fetch(self, version: str, keep: Collection[str] = ()) -> Path:  # noqa: ARG002 - nothing is cached
         """Its folder; raises ``BundleError`` for any other version."""
         if version != self._version:
             raise BundleError(f"{version}: this server was told to serve {self._folder} and no other bundle")
         return self._folder
-
-
-class BundleFolder:
-    """Bundles in a folder of this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        """Keep the folder."""
-        self._folder = folder
-
-    def versions(self) -> list[str]:
-        """Finished bundles, newest first."""
-        return [path.name for path in finished_bundles(self._folder)]
-
-    def fetch(self, version: str) -> Path:
-        """The bundle's folder, whether it is sound or not."""
-        return self._folder / version
 
 
 def run(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from core.manifest import BundleError, Fault
 from server.loader import load_sound_rungs
+from server.release.bundle_cache import hold
 from server.release.channel import BlockingChannel
 from server.settings import Settings
 
@@ -95,6 +96,7 @@ def _open(supervisor: BlockingChannel, wanted: Message) -> _Opened | None:
 
 
 def _load(folder: Path, version: str) -> Bundle:
+    hold(folder)  # until the last process that was forked from here has ended
     bundle = load_sound_rungs(folder)
     if bundle.version != version:
         raise BundleError(

@@ -18,11 +18,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from core.manifest import BundleError, Fault
 from core.release import Release, Slot
+from server.release.bundle_copy import BundleStoreError
 from server.release.generation import Generation, GenerationError, State, Worker
 from server.release.merged_metrics import MergedMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from prometheus_client.core import Metric
@@ -49,14 +50,16 @@ class NothingToServeError(Exception):
 
 
 class Bundles(Protocol):
-    """Where bundles come from."""
+    """Where bundles come from; see ``server.release.bundle_store``. Everything blocks and may raise ``BundleError``."""
+
+    url: str
 
     def versions(self) -> Sequence[str]:
-        """Finished bundles, newest first. Raises ``BundleError``."""
+        """Finished bundles, newest first."""
         ...
 
-    def fetch(self, version: str) -> Path:
-        """The folder of a bundle, on this machine. Blocks. Raises ``BundleError``."""
+    def fetch(self, version: str, keep: Collection[str] = ()) -> Path:
+        """The folder of a bundle, on this machine, beside those of other versions."""
         ...
 
 
@@ -272,7 +275,7 @@ class Supervisor:
         Raises:
             GenerationError: it cannot be started; the one before goes on.
         """
-        folders = {version: await self._fetch(version) for version in wanted}
+        folders = {version: await self._fetch(version, wanted) for version in wanted}
         made = Generation(folders, self._settings, self._on_change, self.metrics.keep)
         try:
             await made.start(self._effective(made), self._count)
@@ -292,9 +295,9 @@ class Supervisor:
         elif self._on_ready is not None:
             self._on_ready(wanted[0], self._settings.port)
 
-    async def _fetch(self, version: str) -> Path:
+    async def _fetch(self, version: str, beside: Collection[str]) -> Path:
         try:
-            return await asyncio.to_thread(self._bundles.fetch, version)
+            return await asyncio.to_thread(self._bundles.fetch, version, beside)
         except BundleError as error:
             raise GenerationError(version, Fault.of(error)) from None
 
@@ -316,8 +319,14 @@ class Supervisor:
             _log.error("workers cannot be started: %s", error.fault.text)
             return False
         self.rejected[version] = error.fault
+        if error.fault.cause == BundleStoreError.cause:  # says nothing of the bundle
+            asyncio.get_running_loop().call_later(FETCH_PAUSE_S, self._try_again, version)
         _log.error("bundle %s is rejected (%s): %s", version, error.fault.cause, error.fault.text)
         return True
+
+    def _try_again(self, version: str) -> None:
+        self.rejected.pop(version, None)
+        self._changed.set()
 
     def _retire(self, generation: Generation) -> None:
         settings = self._settings
@@ -368,7 +377,7 @@ class Supervisor:
 
     def _why_nothing(self) -> str:
         if not self.rejected:
-            return "there is no bundle to serve"
+            return f"{self._bundles.url}: holds no finished bundle. Build one with `terrace build`"
         texts = {version: fault.text for version, fault in sorted(self.rejected.items(), reverse=True)}
         if len(texts) == 1:
             return next(iter(texts.values()))

@@ -11,15 +11,13 @@ from typing import Annotated
 
 import typer
 
-from terrace.cli.options import STORE_DATA, Namespace, StoreData, StoreUrl, StoreUrlFile, user_store
+from terrace.cli.options import STORE_DATA, BundleStoreUrl, Namespace, StoreData, StoreUrl, StoreUrlFile, user_store
 
 DEFAULT_PORT = 50051
 
 
 def serve(
-    bundles: Annotated[Path, typer.Option(help="Folder of bundles; the newest one that can be used is served.")] = Path(
-        "build/bundles"
-    ),
+    bundles: BundleStoreUrl = "build/bundles",
     bundle: Annotated[Path | None, typer.Option(help="Serve this bundle and no other.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = DEFAULT_PORT,
@@ -29,6 +27,12 @@ def serve(
     namespace: Namespace = "default",
     default_deadline_ms: Annotated[float, typer.Option(help="Budget of a call that names no deadline.")] = 100.0,
     max_request_ms: Annotated[float, typer.Option(help="Longest budget, whatever a caller asks for.")] = 500.0,
+    cache: Annotated[Path, typer.Option(help="Where copies of bundles lie that come from object storage.")] = Path(
+        "build/cache"
+    ),
+    max_cache_gb: Annotated[
+        float, typer.Option(help="Bound of these copies in GB of 10^9 bytes; those in use stay.", min=0.0)
+    ] = 20.0,
     workers: Annotated[
         int, typer.Option(help="Processes that answer on the port; they share the bundle's memory.", min=1)
     ] = 1,
@@ -74,12 +78,12 @@ def serve(
     # Until the server has handlers of its own; the first process of a container would ignore the signal otherwise.
     # Nothing is open yet, and an exception while a native module is imported would become an ImportError.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    from server.release.host import BundleFolder, OneBundle, run
+    from server.release.bundle_store import open_store
+    from server.release.host import OneBundle, run
     from server.settings import Settings
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    served = BundleFolder(bundles) if bundle is None else OneBundle(bundle)
-    served.versions()  # a folder without any is told before a store is started
+    served = open_store(bundles, cache, round(max_cache_gb * 1e9)) if bundle is None else OneBundle(bundle)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with user_store(store_url, store_url_file, data) as url:
         try:

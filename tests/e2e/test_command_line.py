@@ -118,7 +118,7 @@ def test_asking_from_the_command_line(address: str, built: tuple[Path, dict[str,
     ("arguments", "said"),
     [
         (("build", "--events", "nowhere.parquet"), "nowhere.parquet"),
-        (("serve", "--bundles", "no-bundles-here"), "holds no finished bundle"),
+        (("serve", "--bundles", "no-bundles-here"), "no-bundles-here: no such folder of bundles"),
         (("bundle", "show", "no-bundles-here"), "no such bundle folder"),
         (("build", "--events", "e.csv", "--split", "sideways"), "sideways"),
         (("build", "--events", "e.csv", "--engine", "abacus"), "abacus"),

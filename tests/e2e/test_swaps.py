@@ -9,8 +9,10 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 
+from server.release.bundle_store import open_store
 from terrace.cli.release_access import REFUSED
 from terrace.client import Client
 from tests.e2e.commands import terrace
@@ -134,6 +136,26 @@ def test_a_server_that_starts_while_the_store_is_away_answers_as_it_did_before(t
     with serving("--bundles", str(tmp_path / "bundles"), *options, log=tmp_path / "log2") as served:
         assert served.line.startswith("serving v1 on ")
         assert served.values("terrace_bundle_info").keys() >= {'{version="v1",worker="0"}', '{version="v2",worker="0"}'}
+
+
+def test_bundles_come_from_object_storage_and_a_start_without_it_finds_them_in_the_cache(
+    tmp_path: Path, valkey: str, s3: str
+) -> None:
+    bucket = uuid.uuid4().hex
+    boto3.client("s3", endpoint_url=s3).create_bucket(Bucket=bucket)
+    url, cache = f"s3://{bucket}/bundles", str(tmp_path / "cache")
+    store = open_store(url)
+    for version in ("v1", "v2"):
+        store.push(write_bundle(tmp_path / version, version=version))
+    options = ("--cache", cache, "--data", str(tmp_path / "data"), "--store-url", valkey, "--namespace", bucket)
+    with serving("--bundles", url, *options, log=tmp_path / "log") as served:
+        assert served.line.startswith("serving v2 on ")
+        terrace("release", "stage", "v1", "--force", "--store-url", valkey, "--namespace", bucket)
+        until(lambda: served.values("terrace_bundle_info").keys() >= {'{version="v1",worker="1"}'}, "both are loaded")
+    boto3.client("s3", endpoint_url=s3).put_object(Bucket=bucket, Key="bundles/v3/manifest.json", Body=b"half")
+    away = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    with serving("--bundles", url, *options, log=tmp_path / "log2", environment=away) as served:
+        assert served.line.startswith("serving v2 on ")
 
 
 def test_a_version_that_nobody_has_is_told_at_once(tmp_path: Path, valkey: str) -> None:
