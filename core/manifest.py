@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 FORMAT_VERSION = 1
@@ -113,7 +113,8 @@ class Manifest:
 
         gate: checks of ``offline.publish.gate``, and ``action``: what was done about that; empty = there was none.
 
-        files: path inside the folder, with ``/`` -> size and checksum; every file of the bundle but the manifest.
+        files: path inside the folder, with ``/`` -> size and checksum; every file of the bundle but the manifest
+            and its signature.
     """
 
     version: str
@@ -158,8 +159,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, accept: Callable[[bytes], None] = lambda _: None) -> Manifest:
     """Read and check ``manifest.json``; the files it lists are not looked at, see ``verify`` and ``find_damage``.
+
+    Args:
+        folder: of the bundle.
+        accept: called with the bytes of the file before anything else is done with them; raises to refuse them.
 
     Raises:
         BundleError: there is no bundle, it is not finished, or another format version wrote it.
@@ -170,8 +175,13 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{path}: missing, so this bundle was never finished. Build it again with `terrace build`")
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: not readable ({error.strerror}). Copy the bundle again") from error
+    accept(content)
+    try:
+        raw = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: not readable as JSON ({error}). Build the bundle again") from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
@@ -192,7 +202,12 @@ def read_manifest(folder: Path) -> Manifest:
 def _inside(manifest: Path, name: str) -> str:
     """The name of a listed file, which lies inside the bundle."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or path.as_posix() != name or name in {".", MANIFEST_NAME}:
+    if (
+        path.is_absolute()
+        or ".." in path.parts
+        or path.as_posix() != name
+        or name in {".", MANIFEST_NAME, SIGNATURE_NAME}
+    ):
         raise DamagedBundleError(f"{manifest}: lists {name!r}, which is no file of this bundle. Build the bundle again")
     return name
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from core.manifest import BundleError, digest, write_manifest
+from core.manifest import MANIFEST_NAME, SIGNATURE_NAME, BundleError, digest, write_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,9 +54,13 @@ def open_draft(bundles: Path, version: str) -> Path:
 
 
 def seal(draft: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest with the checksum of every file; returns it. May be done again with better figures."""
+    """Write the manifest with the checksum of every file; returns it.
+
+    May be done again with better figures; a signature, which would not fit any more, is removed.
+    """
+    (draft / SIGNATURE_NAME).unlink(missing_ok=True)
     names = sorted(path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file())
-    files = {name: digest(draft / name) for name in names if name != "manifest.json"}
+    files = {name: digest(draft / name) for name in names if name != MANIFEST_NAME}
     sealed = replace(manifest, files=files)
     write_manifest(draft, sealed)
     return sealed

@@ -12,6 +12,8 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import grpc
@@ -32,6 +34,7 @@ from server.overload.admission import Admission
 from server.overload.loop_lag import LoopLag
 from server.rungs.versions import Versions
 from server.rungs.work_pool import WorkPool
+from server.signature import trusted
 from server.start_up import start_up
 from server.store.user_store import MemoryUserStore, RedisUserStore
 from server.telemetry.exporters import exporters
@@ -39,7 +42,6 @@ from server.telemetry.queued_log import queued_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
-    from pathlib import Path
 
     from core.bundle import Bundle
     from server.settings import Settings
@@ -145,7 +147,7 @@ def run(
     settings: Settings,
     folder: Path,
     on_ready: Callable[[str, int], None] | None = None,
-    load: Callable[[Path], Bundle] = load_sound_rungs,
+    load: Callable[[Path], Bundle] | None = None,
 ) -> int:
     """Serve one bundle from this process until asked to stop; the exit code of the process.
 
@@ -153,7 +155,7 @@ def run(
         settings: what the deployment chose.
         folder: of the bundle to answer from.
         on_ready: called with the bundle's version and the port once calls are answered.
-        load: opens a bundle.
+        load: opens a bundle; None opens it as the settings say, with the rungs that are sound.
 
     Returns:
         0 after a clean drain; 2 when bundle, port or store URL cannot be used, with the reason on standard error.
@@ -165,7 +167,8 @@ def run(
 
     try:
         with reserved_port(settings.host, settings.port) as port:
-            uvloop.run(serve(replace(settings, port=port), (folder,), load, ready))
+            opens = load or partial(load_sound_rungs, keys=trusted(map(Path, settings.public_keys)))
+            uvloop.run(serve(replace(settings, port=port), (folder,), opens, ready))
     except (BundleError, ServeError, PortError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_BUNDLE

@@ -1,8 +1,9 @@
 """From a bundle folder to a bundle in memory: the one place that knows how its parts are opened.
 
 Nothing is opened before its files were held against the manifest, which lists every file: a changed or unlisted file
-is never read. What belongs to the deep rung alone (the model, and the generators that run on the work pool) may be
-unusable without the rest being so; everything else belongs to the lower rungs, without which a bundle is not used.
+is never read. Where there are keys, the manifest is not read before its signature is known to be good. What belongs to
+the deep rung alone (the model, and the generators that run on the work pool) may be unusable without the rest being so;
+everything else belongs to the lower rungs, without which a bundle is not used.
 """
 
 from __future__ import annotations
@@ -27,37 +28,46 @@ if TYPE_CHECKING:
     from core.bundle import PopularityFloor
     from core.manifest import Manifest
     from core.types import InterruptibleScorer, UserEncoder, Vector
+    from server.signature import PublicKeys
 
 POPULARITY = "popularity"
 _MODEL = "model"
 _log = logging.getLogger(__name__)
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, keys: PublicKeys | None = None) -> Bundle:
     """Check and open a bundle, all of it.
 
+    Args:
+        folder: of the bundle.
+        keys: one of which must have signed it; None takes bundles that nobody signed.
+
     Raises:
-        BundleError: it is missing, unfinished, damaged, or of another format; the message names the file.
+        BundleError: it is missing, unfinished, damaged, of another format, or not signed; the message names the file.
     """
-    bundle, error = _open(folder)
+    bundle, error = _open(folder, keys)
     if error is not None:
         raise error
     return bundle
 
 
-def load_sound_rungs(folder: Path) -> Bundle:
+def load_sound_rungs(folder: Path, keys: PublicKeys | None = None) -> Bundle:
     """Check and open a bundle; one whose deep rung cannot be used comes without it, see ``Bundle.disabled``.
 
+    Args:
+        folder: of the bundle.
+        keys: one of which must have signed it; None takes bundles that nobody signed.
+
     Raises:
-        BundleError: the lower rungs cannot be used either; the message names the file.
+        BundleError: the lower rungs cannot be used either, or it is not signed; the message names the file.
     """
-    bundle, error = _open(folder)
+    bundle, error = _open(folder, keys)
     return bundle if error is None else bundle.without_deep(Fault.of(error))
 
 
-def _open(folder: Path) -> tuple[Bundle, BundleError | None]:
+def _open(folder: Path, keys: PublicKeys | None) -> tuple[Bundle, BundleError | None]:
     """The bundle, and what is wrong with its deep rung, which it comes without in that case."""
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder) if keys is None else keys.read_manifest(folder)
     with naming(folder):
         _log_marks(manifest)
         limits = {name: int(params["limit"]) for name, params in manifest.generators.items()}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (
@@ -41,6 +41,9 @@ class Settings:
         port: 0 takes a free one.
 
         store_url: of the user store, see ``server.store.url``; None keeps users in memory.
+
+        public_keys: paths of keys in PEM; a bundle that none of them signed is not used. Without any, nobody needs to have
+            signed it.
 
         namespace: separates deployments that share one store.
 
@@ -94,6 +97,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 50051
     store_url: str | None = None
+    public_keys: Sequence[str] = ()
     namespace: str = "default"
     default_deadline_ms: float = 100.0
     max_request_ms: float = 500.0

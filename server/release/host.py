@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from server.release.supervisor import Bundles
     from server.settings import Settings
+    from server.signature import PublicKeys
 
 EXIT_NOTHING = 2
 REPORT_PERIOD_S = 1.0
@@ -35,10 +36,11 @@ _log = logging.getLogger(__name__)
 class OneBundle:
     """A bundle that is named, and no other."""
 
-    def __init__(self, folder: Path) -> None:
-        """Read its version; raises ``BundleError``."""
+    def __init__(self, folder: Path, keys: PublicKeys | None = None) -> None:
+        """Read its version; raises ``BundleError``, also where there are keys and none of them signed it."""
         self.url = str(folder)
-        self._folder, self._version = folder, read_manifest(folder).version
+        manifest = read_manifest(folder) if keys is None else keys.read_manifest(folder)
+        self._folder, self._version = folder, manifest.version
 
     def versions(self) -> list[str]:
         """Its version."""

@@ -28,8 +28,11 @@ from server.loader import load_sound_rungs
 from server.release.bundle_cache import hold
 from server.release.channel import BlockingChannel
 from server.settings import Settings
+from server.signature import trusted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from core.bundle import Bundle
     from server.release.channel import Message
 
@@ -79,10 +82,11 @@ def _tell(supervisor: BlockingChannel, message: Message) -> None:
 def _open(supervisor: BlockingChannel, wanted: Message) -> _Opened | None:
     """Open what is wanted and tell how it went; None where a bundle cannot be used."""
     folders = {version: Path(folder) for version, folder in wanted["folders"].items()}
+    settings = Settings(**wanted["settings"])
     bundles: dict[Path, Bundle] = {}
     for version, folder in folders.items():
         try:
-            bundles[folder] = _load(folder, version)
+            bundles[folder] = _load(folder, version, settings.public_keys)
         except BundleError as error:
             _tell(supervisor, {"failed": {"version": version, "fault": Fault.of(error)}})
             return None
@@ -92,12 +96,12 @@ def _open(supervisor: BlockingChannel, wanted: Message) -> _Opened | None:
         bundle.version: {tier.name: fault for tier, fault in bundle.disabled.items()} for bundle in bundles.values()
     }
     _tell(supervisor, {"opened": disabled})
-    return _Opened(folders, bundles, Settings(**wanted["settings"]))
+    return _Opened(folders, bundles, settings)
 
 
-def _load(folder: Path, version: str) -> Bundle:
+def _load(folder: Path, version: str, public_keys: Sequence[str]) -> Bundle:
     hold(folder)  # until the last process that was forked from here has ended
-    bundle = load_sound_rungs(folder)
+    bundle = load_sound_rungs(folder, trusted(map(Path, public_keys)))
     if bundle.version != version:
         raise BundleError(
             f"{folder}: holds version {bundle.version}. The folder of a bundle has the name of its version; rename it"
