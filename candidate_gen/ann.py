@@ -11,7 +11,6 @@ save ``ef``. Everything it does not check is checked here.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +18,9 @@ import hnswlib
 import numpy as np
 
 from candidate_gen.arrays import check, load_array, params_of, save_params
+from candidate_gen.hnsw_file import Head, check_graph
 from candidate_gen.neighbours import best_allowed
+from core.contents import IndexEntry
 from core.manifest import BundleError
 from core.types import Candidates
 
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
     from core.catalogue import Catalogue
     from core.types import Query, Rows, Scores, Vector
 
+INDEX_PATH = "generators/ann/index.hnsw"
+"""Where a bundle keeps the index."""
 _INDEX, _ROWS = "index.hnsw", "rows.npy"
 _SPACE = "ip"
 _SEED = 7
 _OVER_FETCH = 2
-_HEADER = struct.Struct("=6Q")
 
 
 @dataclass(frozen=True)
@@ -187,24 +189,12 @@ class Ann:
                 contents is the manifest's business, whose checksums are compared first: hnswlib may crash on it.
         """
         meta = params_of(_Meta.read, folder)
-        path = folder / _INDEX
-        rows = load_array(folder / _ROWS, np.int32, (meta.count,))
-        fits = not len(rows) or bool(rows[0] >= 0 and rows[-1] < len(catalogue) and (np.diff(rows) > 0).all())
-        check(
-            fits, folder / _ROWS, f"it does not name rows of the {len(catalogue)} of the catalogue in ascending order"
-        )
+        rows = _load_rows(folder, meta.count, len(catalogue))
         if not meta.count:
             return cls(None, rows, meta.dim, meta.params)
-        check(path.is_file(), path, "missing")
-        size = path.stat().st_size
-        check(size == meta.bytes, path, f"{size} bytes, params.json says {meta.bytes}")
-        found = _shape_of(path)
-        expected = (meta.count, meta.dim + 1, _SPACE)
-        check(
-            (*found, meta.space) == expected,
-            path,
-            f"holds {found[0]} items of {found[1]} dimensions, expected {expected}",
-        )
+        path = folder / _INDEX
+        found, expected = _describe(path, meta), IndexEntry(_SPACE, meta.dim + 1, meta.count)
+        check(found == expected, path, f"holds {found}, expected {expected}")
         index = hnswlib.Index(space=_SPACE, dim=meta.dim + 1)
         try:
             index.load_index(str(path), max_elements=meta.count)
@@ -220,10 +210,41 @@ def _lengthened(vectors: Vector, quantile: float) -> Vector:
     return np.ascontiguousarray(np.column_stack([vectors, lacking]), np.float32)
 
 
-def _shape_of(path: Path) -> tuple[int, int]:
-    """Items and dimensions, read from the head of hnswlib's file: ``load_index`` would believe any dimension."""
-    with path.open("rb") as file:
-        head = file.read(_HEADER.size)
-    check(len(head) == _HEADER.size, path, "too short for an index")
-    _, _, count, _, label_offset, data_offset = _HEADER.unpack(head)
-    return count, (label_offset - data_offset) // np.dtype(np.float32).itemsize
+def _load_rows(folder: Path, count: int, n_items: int) -> Rows:
+    rows: Rows = load_array(folder / _ROWS, np.int32, (count,))
+    fits = not len(rows) or bool(rows[0] >= 0 and rows[-1] < n_items and (np.diff(rows) > 0).all())
+    check(fits, folder / _ROWS, f"it does not name rows of the {n_items} of the catalogue in ascending order")
+    return rows
+
+
+def _describe(path: Path, meta: _Meta) -> IndexEntry:
+    """Dimension and count by the file, which does not say its space; ``load_index`` would believe any dimension."""
+    check(path.is_file(), path, "missing")
+    size = path.stat().st_size
+    check(size == meta.bytes, path, f"{size} bytes, params.json says {meta.bytes}")
+    head = Head.read(path)
+    return IndexEntry(meta.space, head.dimension, head.count)
+
+
+def describe_index(path: Path) -> IndexEntry:
+    """What an index holds that ``Ann.save`` wrote to ``path``, by its head and the ``params.json`` beside it.
+
+    Raises:
+        BundleError: one of the two is missing or damaged.
+    """
+    return _describe(path, params_of(_Meta.read, path.parent))
+
+
+def check_index(path: Path, n_items: int) -> None:
+    """Check all that ``Ann.load`` and a search rely on, without hnswlib, which may crash on what is refused here.
+
+    Args:
+        path: of the index.
+        n_items: size of the catalogue.
+
+    Raises:
+        BundleError: the index, its parameters or its rows are damaged or do not fit each other or the catalogue.
+    """
+    meta = params_of(_Meta.read, path.parent)
+    _load_rows(path.parent, meta.count, n_items)
+    check_graph(path)

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from core.contents import Contents
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
@@ -115,6 +117,8 @@ class Manifest:
 
         files: path inside the folder, with ``/`` -> size and checksum; every file of the bundle but the manifest
             and its signature.
+
+        contents: what those files hold; empty in a bundle from before this was written.
     """
 
     version: str
@@ -135,6 +139,7 @@ class Manifest:
     data: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+    contents: Contents = field(default_factory=Contents)
     format_version: int = FORMAT_VERSION
 
     @cached_property
@@ -190,6 +195,8 @@ def read_manifest(folder: Path, accept: Callable[[bytes], None] = lambda _: None
         )
     try:
         raw["files"] = {_inside(path, name): FileEntry(**entry) for name, entry in raw["files"].items()}
+        if "contents" in raw:
+            raw["contents"] = Contents.read(**raw["contents"])
         for name in {"seen_types", "event_types", "search", "rungs", "golden"} & raw.keys():
             raw[name] = tuple(raw[name])
         return Manifest(**raw)

@@ -7,12 +7,16 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from candidate_gen.ann import INDEX_PATH, describe_index
+from core.array_files import describe_arrays
+from core.contents import ARRAY_SUFFIXES, MODEL_SUFFIX, Contents
 from core.manifest import MANIFEST_NAME, SIGNATURE_NAME, BundleError, digest, write_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from core.manifest import Manifest
@@ -54,16 +58,37 @@ def open_draft(bundles: Path, version: str) -> Path:
 
 
 def seal(draft: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest with the checksum of every file; returns it.
+    """Write the manifest with the checksum and the contents of every file; returns it.
 
     May be done again with better figures; a signature, which would not fit any more, is removed.
+
+    Raises:
+        BundleError: an array, an index or a model is not one; the message names the file.
     """
     (draft / SIGNATURE_NAME).unlink(missing_ok=True)
     names = sorted(path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file())
     files = {name: digest(draft / name) for name in names if name != MANIFEST_NAME}
-    sealed = replace(manifest, files=files)
+    sealed = replace(manifest, files=files, contents=_contents(draft, files))
     write_manifest(draft, sealed)
     return sealed
+
+
+def _contents(draft: Path, names: Collection[str]) -> Contents:
+    """What the files hold."""
+    by_suffix: dict[str, list[str]] = {}
+    for name in names:
+        by_suffix.setdefault(PurePosixPath(name).suffix, []).append(name)
+    arrays = [name for suffix in sorted(ARRAY_SUFFIXES) for name in by_suffix.get(suffix, ())]
+    models = {}
+    if MODEL_SUFFIX in by_suffix:
+        from ranking.model_file import describe_model
+
+        models = {name: describe_model(draft / name) for name in by_suffix[MODEL_SUFFIX]}
+    return Contents(
+        arrays={name: describe_arrays(draft / name) for name in arrays},
+        indexes={name: describe_index(draft / name) for name in (INDEX_PATH,) if name in names},
+        models=models,
+    )
 
 
 def publish(draft: Path, bundles: Path, version: str) -> Path:

@@ -8,8 +8,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import torch
 
+from ranking.model_file import complaint
 from ranking.networks import Ensemble, ServedTower, UserTower
 from ranking.onnx_scorer import DESCRIPTION, FEATURES, FORMAT_VERSION, ITEM_VECTORS, RANKER, TOWER
 
@@ -124,8 +126,6 @@ def export_ranker(
 def _export(
     path: Path, module: nn.Module, example: dict[str, NDArray[Any]], shapes: dict[str, dict[int, Any]], output: str
 ) -> None:
-    import onnx
-
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings(), torch.no_grad():
@@ -149,25 +149,9 @@ def _export(
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-    graph = onnx.load(str(path), load_external_data=False)
-    check_graph(graph, str(path))
-
-
-def check_graph(graph: Any, name: str) -> None:
-    """Hold an ``onnx.ModelProto`` against what serving loads: one file, standard operators.
-
-    Raises:
-        ExportError: it keeps weights in other files, or needs operators from elsewhere.
-    """
-    import onnx
-
-    for tensor in graph.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ExportError(f"{name}: weight {tensor.name!r} lies in another file, export it as a single file")
-    domains = {node.domain for node in graph.graph.node} | {function.domain for function in graph.functions}
-    foreign = sorted(domains - {"", "ai.onnx"})
-    if foreign:
-        raise ExportError(f"{name}: operators of {', '.join(foreign)}, standard ones only")
+    wrong = complaint(onnx.load(str(path), load_external_data=False))
+    if wrong is not None:
+        raise ExportError(f"{path}: {wrong}")
 
 
 def _check(path: Path, module: nn.Module, cases: list[dict[str, NDArray[Any]]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core.contents import Contents
 from core.manifest import BundleError, Manifest, finished_bundles, newest_bundle, read_manifest, verify
 from offline.bundle_folder import drafting, open_draft, publish, seal, version_at
 
@@ -32,7 +33,7 @@ MANIFEST = Manifest(
 def bundle(tmp_path: Path) -> Path:
     folder = tmp_path / "v1"
     (folder / "part").mkdir(parents=True)
-    (folder / "part" / "a.npy").write_bytes(b"12345")
+    (folder / "part" / "a.bin").write_bytes(b"12345")
     (folder / "b.json").write_text("{}")
     seal(folder, MANIFEST)
     return folder
@@ -41,8 +42,8 @@ def bundle(tmp_path: Path) -> Path:
 def test_a_sealed_bundle_is_whole_and_says_what_it_is(bundle: Path) -> None:
     found = read_manifest(bundle)
     verify(bundle, found)
-    assert set(found.files) == {"part/a.npy", "b.json"}
-    assert replace(found, files={}) == MANIFEST
+    assert set(found.files) == {"part/a.bin", "b.json"}
+    assert replace(found, files={}, contents=Contents()) == MANIFEST
     assert found.type_code == {"buy": 1, "view": 2}
 
 
@@ -80,20 +81,20 @@ def test_a_manifest_with_a_field_too_many(bundle: Path) -> None:
 
 
 def test_a_missing_file_is_named(bundle: Path) -> None:
-    (bundle / "part" / "a.npy").unlink()
-    with pytest.raises(BundleError, match=r"part/a.npy: missing"):
+    (bundle / "part" / "a.bin").unlink()
+    with pytest.raises(BundleError, match=r"part/a.bin: missing"):
         verify(bundle, read_manifest(bundle))
 
 
 def test_a_shorter_file_is_named(bundle: Path) -> None:
-    (bundle / "part" / "a.npy").write_bytes(b"1234")
-    with pytest.raises(BundleError, match=r"part/a.npy: 4 bytes, the manifest says 5"):
+    (bundle / "part" / "a.bin").write_bytes(b"1234")
+    with pytest.raises(BundleError, match=r"part/a.bin: 4 bytes, the manifest says 5"):
         verify(bundle, read_manifest(bundle))
 
 
 def test_a_changed_file_is_named(bundle: Path) -> None:
-    (bundle / "part" / "a.npy").write_bytes(b"12346")
-    with pytest.raises(BundleError, match=r"part/a.npy: its SHA-256"):
+    (bundle / "part" / "a.bin").write_bytes(b"12346")
+    with pytest.raises(BundleError, match=r"part/a.bin: its SHA-256"):
         verify(bundle, read_manifest(bundle))
 
 
@@ -108,7 +109,7 @@ def test_a_file_that_is_not_listed_is_named(bundle: Path, name: str) -> None:
 def test_an_empty_list_of_files_is_no_bundle(bundle: Path) -> None:
     raw = json.loads((bundle / "manifest.json").read_text())
     (bundle / "manifest.json").write_text(json.dumps(raw | {"files": {}}))
-    with pytest.raises(BundleError, match=r"b.json: not in the manifest's list of files.*1 more .* wrong: part/a.npy"):
+    with pytest.raises(BundleError, match=r"b.json: not in the manifest's list of files.*1 more .* wrong: part/a.bin"):
         verify(bundle, read_manifest(bundle))
 
 
@@ -120,7 +121,7 @@ def test_a_symbolic_link_is_refused_whatever_it_leads_to(bundle: Path, name: str
         verify(bundle, read_manifest(bundle))
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "part/../../secret", "part//a.npy", "", "manifest.json"])
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "part/../../secret", "part//a.bin", "", "manifest.json"])
 def test_a_listed_file_outside_the_bundle_is_refused_by_name(bundle: Path, name: str) -> None:
     raw = json.loads((bundle / "manifest.json").read_text())
     raw["files"][name] = raw["files"]["b.json"]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
 
 from core.manifest import BundleError
-from ranking.export import ExportError, check_graph, export_ranker, save_model
+from ranking.export import ExportError, export_ranker, save_model
 from ranking.networks import Ensemble, Ranker
 from ranking.onnx_scorer import OnnxScorer, OnnxUserEncoder, load_model
 from tests.contracts.encoder_contract import EncoderContract, with_history
@@ -173,16 +171,3 @@ def test_diverged_vectors_are_not_exported(tmp_path: Path, trained: TowerResult,
     vectors[3, 2] = np.nan
     with pytest.raises(ExportError, match="diverged"):
         save_model(tmp_path, tower=trained.tower, ensemble=ensemble, item_vectors=vectors, features=FEATURES)
-
-
-def test_graphs_with_foreign_operators_or_outside_weights_are_refused() -> None:
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
-    foreign = helper.make_model(
-        helper.make_graph([helper.make_node("Do", ["x"], ["x2"], domain="somewhere")], "g", [value], [])
-    )
-    with pytest.raises(ExportError, match="somewhere"):
-        check_graph(foreign, "model.onnx")
-    weight = onnx.TensorProto(name="w", data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
-    outside = helper.make_model(helper.make_graph([], "g", [], [], initializer=[weight]))
-    with pytest.raises(ExportError, match="'w' lies in another file"):
-        check_graph(outside, "model.onnx")

@@ -10,7 +10,7 @@ import numpy as np
 from candidate_gen.cooccurrence import CoOccurrence, Params
 from candidate_gen.neighbours import NeighbourTable
 from candidate_gen.popularity import Popularity, Ranking
-from core.manifest import digest, write_manifest
+from offline import bundle_folder
 from ranking.cf_scorer import CfParams, CfScorer, SourceTerm
 from tests.server import toy
 
@@ -25,13 +25,7 @@ MODEL = "model/model.json"
 def seal(folder: Path, **changes: Any) -> None:
     """Write the manifest: the toy bundle's, with every file in the folder, but for ``changes``."""
     generators: Mapping[str, Mapping[str, Any]] = {"co_occurrence": {"limit": 20}, "popularity": {"limit": 20}}
-    manifest = replace(toy.bundle().manifest, generators=generators)
-    files = {
-        path.relative_to(folder).as_posix(): digest(path)
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "manifest.json"
-    }
-    write_manifest(folder, replace(manifest, files=files, **changes))
+    bundle_folder.seal(folder, replace(toy.bundle().manifest, **({"generators": generators} | changes)))
 
 
 def write_bundle(folder: Path, **changes: Any) -> Path:
