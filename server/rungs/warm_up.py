@@ -86,10 +86,7 @@ async def warm_up(pipeline: Pipeline, rounds: int) -> Costs:
     except Exception:  # noqa: BLE001 - a plug-in or the model; golden requests say whether the rung can be used
         _log.exception("the cost of answers could not be measured")
     _close_breakers(pipeline)
-    # The rungs below first: a bundle that they are wrong in is not used at all.
-    for golden in sorted(map(_Golden.of, bundle.manifest.golden), key=lambda each: each.tier):
-        if golden.tier not in bundle.disabled:
-            await _repeat(pipeline, golden)
+    await repeat_golden(pipeline)
     _close_breakers(pipeline)
     if Tier.DEEP in took_s:
         return Costs(took_s, thread_s)
@@ -97,6 +94,24 @@ async def warm_up(pipeline: Pipeline, rounds: int) -> Costs:
         # Calls that may climb so high end on the rung below, and take what that takes.
         return Costs(took_s | {Tier.DEEP: took_s[Tier.CF]}, took_s[Tier.CF])
     return Costs(took_s, None)
+
+
+async def repeat_golden(pipeline: Pipeline) -> list[Recommendation]:
+    """Ask the bundle's golden requests again, each of the rung that answered it, and compare.
+
+    Returns:
+        An answer for each that is as it was. Requests of disabled rungs are left out, and those that were late each time.
+
+    Raises:
+        GoldenDeepError: a golden request is not answered from the deep rung as when the bundle was built.
+        GoldenError: one is not answered from a lower rung as when the bundle was built.
+        BundleError: a golden request cannot be read.
+    """
+    bundle = pipeline.bundle
+    # The rungs below first: a bundle that they are wrong in is not used at all.
+    golden = sorted(map(_Golden.of, bundle.manifest.golden), key=lambda each: each.tier)
+    answers = [await _repeat(pipeline, each) for each in golden if each.tier not in bundle.disabled]
+    return [answer for answer in answers if answer is not None]
 
 
 def _close_breakers(pipeline: Pipeline) -> None:
@@ -193,8 +208,8 @@ def _measure(pipeline: Pipeline, ids: Sequence[str]) -> None:
     pipeline.deep.cost.seed(*took)
 
 
-async def _repeat(pipeline: Pipeline, golden: _Golden) -> None:
-    """Ask a golden request again, of the rung that answered it."""
+async def _repeat(pipeline: Pipeline, golden: _Golden) -> Recommendation | None:
+    """Ask a golden request again, of the rung that answered it; None where it was late each time."""
     version = pipeline.bundle.version
     for _ in range(_ATTEMPTS):
         try:
@@ -205,11 +220,11 @@ async def _repeat(pipeline: Pipeline, golden: _Golden) -> None:
             break
     else:
         _log.warning("bundle %s: a golden request was late %d times and is not checked", version, _ATTEMPTS)
-        return
+        return None
     ids = pipeline.bundle.catalogue.ids
     same = len({ids[row] for row in answer.rows.tolist()} & golden.items) / max(len(golden.items), 1)
     if answer.tier is golden.tier and (same >= MIN_OVERLAP or not golden.items):
-        return
+        return answer
     why = f" ({answer.skipped[golden.tier]})" if golden.tier in answer.skipped else ""
     error = GoldenDeepError if golden.tier is Tier.DEEP else GoldenError
     raise error(

@@ -44,9 +44,7 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(release.app, name="release")
 
 BAD_INPUT = 2
-_OFFLINE = frozenset(
-    {"duckdb", "ibis", "jinja2", "markupsafe", "onnx", "onnxscript", "pyarrow", "scipy", "sklearn", "torch"}
-)
+_OFFLINE = frozenset({"duckdb", "ibis", "jinja2", "markupsafe", "onnxscript", "pyarrow", "scipy", "sklearn", "torch"})
 """Modules of the dependency group ``offline``, which a machine that only serves does not have."""
 
 
