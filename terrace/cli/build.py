@@ -77,6 +77,9 @@ def build(
         ),
     ] = "refuse",
     publish_to: PublishTo = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(help="Sign the bundle with this private key (`terrace bundle keygen`).")
+    ] = None,
     report_to: Report = None,
     as_json: AsJson = False,
 ) -> None:
@@ -89,9 +92,11 @@ def build(
     """
     source = _source(locals())
     from offline.publish.gate import check
+    from server.signature import PrivateKey
 
     writable(report_to)
     store = reachable(publish_to)
+    signer = PrivateKey(sign_key) if sign_key is not None else None
     earlier = load_previous(previous, bundles)
     with builder(source) as (made, progress):
         found = measure(made, progress) if measured else None
@@ -102,7 +107,7 @@ def build(
             judged = replace(found, manifest=replace(found.manifest, gate=entry))
             page = report(judged, earlier, made.warnings, f"Build from {Path(events).name}")
         else:
-            folder = release(made, bundles, found, entry, earlier)
+            folder = release(made, bundles, found, entry, earlier, signer)
             page = (folder / "report.html").read_text(encoding="utf-8")
     if report_to is not None:
         report_to.write_text(page, encoding="utf-8")

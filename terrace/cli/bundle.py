@@ -1,4 +1,4 @@
-"""`terrace bundle show`: what is in a bundle and what it is worth."""
+"""`terrace bundle`: what is in a bundle and what it is worth; ``bundle_trust.py`` has who made it and is it sound."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest, verify
-from terrace.cli import bundle_storage
+from core.manifest import read_manifest, verify
+from terrace.cli import bundle_storage, bundle_trust
+from terrace.cli.options import newest_or_named
 from terrace.cli.output import console, figures_table
 
 if TYPE_CHECKING:
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
 LONGEST_LIST = 20
 REPORT_NAME = "report.html"
 
-app = typer.Typer(no_args_is_help=True, help="Look at bundles.")
+app = typer.Typer(no_args_is_help=True, help="Look at bundles, verify and sign them.")
 
 
 @app.callback()
 def bundle() -> None:
-    """Look at bundles."""
+    """Look at bundles, verify and sign them."""
+
+
+app.command("verify")(bundle_trust.verify)
+app.command("sign")(bundle_trust.sign)
+app.command("keygen")(bundle_trust.keygen)
 
 
 app.command("list")(bundle_storage.list_bundles)
@@ -44,7 +50,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
     """Print what is in a bundle: its data, generators, model, measured worth and files."""
-    folder = newest_bundle(path) if path.is_dir() and not (path / MANIFEST_NAME).is_file() else path
+    folder = newest_or_named(path)
     manifest = read_manifest(folder)
     if check:
         verify(folder, manifest)

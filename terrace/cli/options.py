@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+from core.manifest import MANIFEST_NAME, newest_bundle
 from offline.errors import InputError
 from terrace.cli.output import errors
 
@@ -99,7 +100,23 @@ StoreUrlFile: TypeAlias = Annotated[
 ]
 StoreData: TypeAlias = Annotated[Path, typer.Option("--data", help="Where the embedded Valkey keeps its data.")]
 Namespace: TypeAlias = Annotated[str, typer.Option(help="Separates deployments that share one Redis.")]
+PublicKeyFiles: TypeAlias = Annotated[
+    list[Path],
+    typer.Option(
+        "--public-key",
+        help="Public key in PEM: bundles that none of these keys signed are refused; may be given several times.",
+    ),
+]
 STORE_DATA = Path("build/store")
+
+
+def newest_or_named(path: Path) -> Path:
+    """The bundle that a path names: itself, or the newest of a folder of bundles.
+
+    Raises:
+        BundleError: it is a folder without a finished bundle.
+    """
+    return newest_bundle(path) if path.is_dir() and not (path / MANIFEST_NAME).is_file() else path
 
 
 @contextmanager

@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from terrace.cli.options import STORE_DATA, BundleStoreUrl, Namespace, StoreData, StoreUrl, StoreUrlFile, user_store
+from terrace.cli.options import (
+    STORE_DATA,
+    BundleStoreUrl,
+    Namespace,
+    PublicKeyFiles,
+    StoreData,
+    StoreUrl,
+    StoreUrlFile,
+    user_store,
+)
 
 DEFAULT_PORT = 50051
 
@@ -19,6 +28,7 @@ DEFAULT_PORT = 50051
 def serve(
     bundles: BundleStoreUrl = "build/bundles",
     bundle: Annotated[Path | None, typer.Option(help="Serve this bundle and no other.")] = None,
+    public_key: PublicKeyFiles = [],  # noqa: B006 - typer copies it
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = DEFAULT_PORT,
     store_url: StoreUrl = None,
@@ -81,9 +91,11 @@ def serve(
     from server.release.bundle_store import open_store
     from server.release.host import OneBundle, run
     from server.settings import Settings
+    from server.signature import trusted
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    served = open_store(bundles, cache, round(max_cache_gb * 1e9)) if bundle is None else OneBundle(bundle)
+    keys = trusted(public_key)
+    served = OneBundle(bundle, keys) if bundle else open_store(bundles, cache, round(max_cache_gb * 1e9))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with user_store(store_url, store_url_file, data) as url:
         try:
@@ -101,6 +113,7 @@ def serve(
                 trace_share=trace_share,
                 lame_duck_s=lame_duck_s,
                 max_connection_age_s=max_connection_age_s,
+                public_keys=[str(path.absolute()) for path in public_key],
                 surfaces=dict.fromkeys(repeats_on, True),
             )
         except ValueError as error:

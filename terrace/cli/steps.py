@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from offline.progress import Progress
     from offline.publish.compare import Measured
     from offline.publish.gate import Verdict
+    from server.signature import PrivateKey
 
 GateMode = Literal["refuse", "mark", "off"]
 
@@ -150,9 +151,14 @@ def gate_entry(verdict: Verdict, mode: GateMode) -> dict[str, Any]:
 
 
 def release(
-    made: Builder, bundles: Path, measured: Measured | None, gate: dict[str, Any], previous: Measured | None = None
+    made: Builder,
+    bundles: Path,
+    measured: Measured | None,
+    gate: dict[str, Any],
+    previous: Measured | None = None,
+    signer: PrivateKey | None = None,
 ) -> Path:
-    """Fit on everything, record golden answers, write the report, publish."""
+    """Fit on everything, record golden answers, write the report, sign, publish."""
     from offline.bundle_folder import drafting, publish, seal, version_at
     from offline.evaluate.per_user import FILE_NAME
     from offline.publish.compare import Measured
@@ -173,6 +179,8 @@ def release(
         page = report(Measured(manifest, per_user), previous, made.warnings)
         (draft / REPORT_NAME).write_text(page, encoding="utf-8")
         seal(draft, manifest)
+        if signer is not None:
+            signer.sign(draft)
         return publish(draft, bundles, version)
 
 

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def built(shop: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Folder of bundles with one bundle, and the figures that its build printed."""
-    bundles = tmp_path_factory.mktemp("bundles")
-    done = terrace("build", *shop, "--bundles", str(bundles), "--json")
+    """Folder of bundles with one bundle, signed by the key beside the folder, and the figures that its build printed."""
+    parent = tmp_path_factory.mktemp("built")
+    bundles = parent / "bundles"
+    terrace("bundle", "keygen", str(parent / "key"))
+    done = terrace("build", *shop, "--bundles", str(bundles), "--sign-key", str(parent / "key"), "--json")
     return bundles, json.loads(done.stdout)
 
 
@@ -66,6 +68,13 @@ def test_the_bundle_shows_what_is_in_it(built: tuple[Path, dict[str, Any]]) -> N
     assert shown["rungs"] == built[1]["order"]
     assert len(shown["golden"]) > 0
     assert "Generators and models" in terrace("bundle", "show", str(built[0])).stdout
+
+
+def test_a_published_bundle_is_signed_and_passes_every_check(built: tuple[Path, dict[str, Any]]) -> None:
+    key = built[0].parent / "key.pub"
+    found = json.loads(terrace("bundle", "verify", str(built[0]), "--public-key", str(key), "--json").stdout)
+    assert found["passed"]
+    assert found["checks"][-1]["name"] == "golden"
 
 
 def test_a_known_user_is_answered_by_the_model_with_reasons(address: str, shop: tuple[str, ...]) -> None:
