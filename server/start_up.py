@@ -6,15 +6,13 @@ only the deep rung is not, it is disabled and the bundle is used all the same.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-import threading
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from core.manifest import Fault
+from server.daemon_thread import on_daemon_thread
 from server.loader import naming
 from server.rungs.pipeline import Pipeline
 from server.rungs.warm_up import Costs, GoldenDeepError, warm_up
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from server.settings import Settings
     from server.store.user_store import UserStore
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +66,7 @@ async def start_up(
         BundleError: it cannot be used; the message names the file.
     """
     with naming(folder):
-        bundle = await _on_daemon_thread(partial(load, folder))
+        bundle = await on_daemon_thread(partial(load, folder))
     store = open_store(bundle)
     try:
         with naming(folder):
@@ -90,24 +87,3 @@ async def _warm(bundle: Bundle, store: UserStore, work: WorkPool, settings: Sett
     except GoldenDeepError as error:
         pipeline = Pipeline(bundle.without_deep(Fault.of(error)), store, work, settings)
     return pipeline, await warm_up(pipeline, settings.warm_up_requests)
-
-
-async def _on_daemon_thread(work: Callable[[], T]) -> T:
-    """The result of ``work``; a process that is asked to end does not wait for it, as it would for ``asyncio.to_thread``."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def run() -> None:
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-            settle(future.set_exception, error)
-        else:
-            settle(future.set_result, result)
-
-    def settle(how: Callable[..., None], what: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(lambda: None if future.done() else how(what))
-
-    threading.Thread(target=run, name="load", daemon=True).start()
-    return await future

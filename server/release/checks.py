@@ -55,6 +55,7 @@ _NOTHING_TO_SAY = frozenset({Reason.NO_CANDIDATES, Reason.NO_HISTORY})
 """Why a sound rung may leave an answer to the one below."""
 _NO_NEW_PRIVILEGES, _SIGNAL_OF_PARENTS_DEATH = 38, 1
 """Of ``prctl(2)``."""
+_NICE = 10
 
 
 @dataclass
@@ -247,7 +248,11 @@ def main() -> None:
 
 
 def _give_up_rights() -> None:
-    """No memory dump of what may crash here, no more rights by any program, no life beyond that of who asked."""
+    """No memory dump of what may crash here, no more rights by any program, no life beyond that of who asked.
+
+    Whoever serves on this machine has its cores first.
+    """
+    os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

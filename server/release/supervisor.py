@@ -12,19 +12,23 @@ import signal
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-from core.manifest import BundleError, Fault
+from core.manifest import BundleError, DamagedBundleError, Fault, GoldenError
 from core.release import Release, Slot
+from server.daemon_thread import on_daemon_thread
 from server.release.bundle_copy import BundleStoreError
 from server.release.generation import Generation, GenerationError, State, Worker
 from server.release.merged_metrics import MergedMetrics
+from server.release.verify import verify_bundle
+from server.signature import SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from prometheus_client.core import Metric
 
@@ -42,6 +46,11 @@ PING_S = 1.0
 SILENT_S = 20.0
 """A worker that has given no sign of life for so long hangs: a hundred of the longest stalls that were seen."""
 _STOP_MARGIN_S = 5.0
+_CAUSES = {
+    check: each.cause
+    for check, each in (("signature", SignatureError), ("files", DamagedBundleError), ("golden", GoldenError))
+}
+"""Check that failed -> cause."""
 _log = logging.getLogger(__name__)
 
 
@@ -87,6 +96,18 @@ class ReplicaState:
     rejected: Mapping[str, str]
     wanted: int
     ready: int
+
+
+def _check_whole(made: Generation, versions: Sequence[str]) -> None:
+    """Refuse a version that came without its deep rung.
+
+    Raises:
+        GenerationError: one did.
+    """
+    for version in versions:
+        for disabled in (made.disabled, *(worker.disabled for worker in made.ready)):
+            for fault in disabled.get(version, {}).values():
+                raise GenerationError(version, fault)
 
 
 class Supervisor:
@@ -238,7 +259,7 @@ class Supervisor:
         if release is not None and release.previous is not None:
             yield release.previous
         try:
-            versions = await asyncio.to_thread(self._bundles.versions)
+            versions = await on_daemon_thread(self._bundles.versions)
         except BundleError as error:
             if self._current is None:
                 raise NothingToServeError(str(error)) from None
@@ -276,10 +297,12 @@ class Supervisor:
             GenerationError: it cannot be started; the one before goes on.
         """
         folders = {version: await self._fetch(version, wanted) for version in wanted}
+        for version in self._to_be_whole(wanted, new):
+            await self._verify(version, folders[version])
         made = Generation(folders, self._settings, self._on_change, self.metrics.keep)
         try:
             await made.start(self._effective(made), self._count)
-            self._check_whole(made, new)
+            _check_whole(made, self._to_be_whole(wanted, new))
         except BaseException:
             made.kill()
             await asyncio.shield(made.stop("all", 0.0))
@@ -297,18 +320,20 @@ class Supervisor:
 
     async def _fetch(self, version: str, beside: Collection[str]) -> Path:
         try:
-            return await asyncio.to_thread(self._bundles.fetch, version, beside)
+            return await on_daemon_thread(partial(self._bundles.fetch, version, beside))
         except BundleError as error:
             raise GenerationError(version, Fault.of(error)) from None
 
-    def _check_whole(self, made: Generation, new: Sequence[str]) -> None:
-        """While something whole is served, a bundle without its deep rung is not put beside it."""
-        if self._current is None:
-            new = [version for version in new if version != next(iter(made.folders))]
-        for version in new:
-            found = [made.disabled, *(worker.disabled for worker in made.ready)]
-            for fault in (fault for disabled in found for fault in disabled.get(version, {}).values()):
-                raise GenerationError(version, fault)
+    def _to_be_whole(self, wanted: Sequence[str], new: Sequence[str]) -> list[str]:
+        """New versions that are put beside or in place of one that is served; to start, a bundle need not be whole."""
+        return [version for version in new if self._current is not None or version != wanted[0]]
+
+    async def _verify(self, version: str, folder: Path) -> None:
+        """Have a process that may die look at a bundle before anything here opens it."""
+        keys = [Path(name) for name in self._settings.public_keys]
+        checks = await on_daemon_thread(partial(verify_bundle, folder, keys))
+        if not checks[-1].passed:
+            raise GenerationError(version, Fault(_CAUSES.get(checks[-1].name, BundleError.cause), checks[-1].text))
 
     def _reject(self, error: GenerationError, new: Sequence[str]) -> bool:
         """Blame a version, the one that would join last where the error names none; whether there was one to blame."""
