@@ -22,10 +22,12 @@ from rich.panel import Panel
 from core.manifest import MANIFEST_NAME, newest_bundle, read_manifest
 from terrace.cli.ask import titles_of
 from terrace.cli.build import show
+from terrace.cli.demo_release import on_both_sides, show_release
+from terrace.cli.demo_release import release as release_command
 from terrace.cli.options import Map, Weight
 from terrace.cli.output import answer_table, console, verdict_lines
 from terrace.cli.serve import DEFAULT_PORT
-from terrace.cli.steps import Source, builder, gate_entry, load_previous, measure, release
+from terrace.cli.steps import Source, builder, gate_entry, load_previous, measure, release, release_earlier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +40,7 @@ LIST = 5
 NORMAL_MS = 100.0
 TIGHT_MS = 3.0
 STOP_S = 20.0
+USERS = 6
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,12 @@ def demo(
         measured = measure(made, progress)
         # A first look should end with answers, also on data on which a rung is worth nothing.
         gate = gate_entry(check(measured, previous), "mark")
+        earlier = release_earlier(made, bundles, measured)
         bundle = release(made, bundles, measured, gate, previous)
         show(measured.figures, as_json=False)
         for line in verdict_lines(gate):
             console.print(line, soft_wrap=True, highlight=False)
-        who = cast_of(made)
+        who, users = cast_of(made), made.world.data.user_ids
         shutil.rmtree(folder / "store", ignore_errors=True)
         with store(folder / "store") as embedded:
             ingest(embedded.url, made, progress)
@@ -109,11 +113,11 @@ def demo(
     titles = titles_of(bundles)
     with store(folder / "store") as embedded, ExitStack() as stack:
         chapter("2  Ask", "The server and an embedded Valkey run; every call has a deadline of 100 ms.")
-        address = stack.enter_context(server(bundle, embedded.url))
+        address = stack.enter_context(server(embedded.url, "--bundle", str(bundle)))
         client = stack.enter_context(connected(address))
         healthy(client, who, titles)
         chapter("3  Break things", "The same case again, while something is wrong.")
-        with server(broken_model(bundle, folder), embedded.url) as broken, connected(broken) as other:
+        with server(embedded.url, "--bundle", str(broken_model(bundle, folder))) as broken, connected(broken) as other:
             show_answer(
                 "A model that answers NaN: the rung below answers, in time",
                 lambda: other.recommend(who.user, limit=LIST, timeout_ms=NORMAL_MS),
@@ -130,6 +134,13 @@ def demo(
             "Redis is gone, but the caller knows what the user did",
             lambda: client.recommend(who.user, limit=LIST, recent_events=news(who), timeout_ms=NORMAL_MS),
             titles,
+        )
+    with store(folder / "store") as embedded, ExitStack() as stack:
+        chapter("4  Release", "A bundle that knows nothing of the last month is live; the new one takes its place.")
+        release_command(embedded.url, "stage", earlier.name)
+        address = stack.enter_context(server(embedded.url, "--bundles", str(bundles)))
+        show_release(
+            bundles, earlier.name, bundle.name, embedded.url, address, on_both_sides(bundle.name, users, USERS)
         )
     console.print(
         "\nEverything is stopped. [bold]make serve[/] keeps it running; [bold]terrace --help[/] has the rest."
@@ -266,9 +277,9 @@ _TERRACE = (sys.executable, "-m", "terrace.cli")
 
 
 @contextmanager
-def server(bundle: Path, redis: str) -> Iterator[str]:
+def server(redis: str, *bundles: str) -> Iterator[str]:
     """A server process on a free port; its address."""
-    command = [*_TERRACE, "serve", "--bundle", str(bundle), "--store-url", redis, "--port", "0"]
+    command = [*_TERRACE, "serve", *bundles, "--store-url", redis, "--port", "0"]
     command += ["--exercise-share", "0"]  # what is shown is the same every time
     command += ["--lame-duck-s", "0"]  # nobody else asks this server
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:  # noqa: S603 - our own command

@@ -184,6 +184,20 @@ def release(
         return publish(draft, bundles, version)
 
 
+def release_earlier(made: Builder, bundles: Path, measured: Measured) -> Path:
+    """Publish what was measured: a bundle with the same choices that knows nothing of the last window."""
+    from offline.bundle_folder import drafting, publish, seal, version_at
+    from terrace.cli.served import InProcess
+
+    version = version_at(time.time())
+    with drafting(bundles, version) as draft:
+        manifest = replace(made.draft(draft, made.plan.test.cut, version=version), metrics=measured.figures)
+        with InProcess(draft) as served:
+            manifest = replace(manifest, golden=served.golden(), rungs=measured.manifest.rungs)
+        seal(draft, manifest)
+        return publish(draft, bundles, version)
+
+
 def report(measured: Measured, previous: Measured | None, warnings: Sequence[str], title: str = "") -> str:
     """The HTML page of a bundle or an evaluation."""
     from offline.publish.compare import compare

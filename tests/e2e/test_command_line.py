@@ -47,7 +47,7 @@ def address(
     bundle = next(built[0].iterdir())
     data = tmp_path_factory.mktemp("store")
     terrace("ingest", *shop, "--data", str(data))
-    with store(data) as embedded, server(bundle, embedded.url) as where:
+    with store(data) as embedded, server(embedded.url, "--bundle", str(bundle)) as where:
         yield where
 
 
