@@ -40,6 +40,19 @@ _LEAST_EXPONENT = -126
 """Of a factor that is a normal float32."""
 
 
+class RowSpace(NamedTuple):
+    """The catalogue that the rows of lists belong to.
+
+    Attributes:
+        version: of the bundle.
+
+        items: rows of its catalogue.
+    """
+
+    version: str
+    items: int
+
+
 class PrecomputedList(NamedTuple):
     """What the deep rung answered for a user some time ago.
 
@@ -63,11 +76,12 @@ def encode_list(version: str, user: int, rows: Rows, scores: Scores, created_s: 
         version: of the bundle whose rows these are.
         user: ``core.events.user_hash`` of whose list it is.
         rows: [n] unique, >= 0, best first.
-        scores: [n] finite.
+        scores: [n] finite, not increasing.
         created_s: when it was made, seconds since the epoch.
 
     Raises:
-        ValueError: rows and scores are not of one length, a row is negative or there twice, or a score is not finite.
+        ValueError: rows and scores are not of one length, a row is negative or there twice, a score is not finite or
+            higher than the one before it.
     """
     if rows.ndim != 1 or rows.shape != scores.shape:
         raise ValueError(f"a list of {rows.shape} rows with {scores.shape} scores")
@@ -75,6 +89,8 @@ def encode_list(version: str, user: int, rows: Rows, scores: Scores, created_s: 
         raise ValueError("a list has a row that is negative or there twice")
     if not np.isfinite(scores).all():
         raise ValueError("a list has a score that is not finite")
+    if (scores[1:] > scores[:-1]).any():
+        raise ValueError("a list has a score that is higher than the one before it")
     largest = float(np.abs(scores).max()) if len(scores) else 0.0
     exponent = max(math.frexp(largest)[1] - _LARGEST_BITS, _LEAST_EXPONENT)
     scaled = np.clip(np.ldexp(scores.astype(np.float64), -exponent), -_LARGEST, _LARGEST)

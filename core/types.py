@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from core.catalogue import Catalogue, Filters
+    from core.precomputed import PrecomputedList
 
 Rows: TypeAlias = NDArray[np.int32]
 Scores: TypeAlias = NDArray[np.float32]
@@ -75,6 +76,12 @@ class Reason(StrEnum):
     """The caller named a lower rung."""
     DISABLED = "disabled"
     """The bundle has this rung, but it was found damaged or wrong at start, and is not used."""
+    NO_LIST = "no_list"
+    """No list was precomputed for this user and bundle, or it has expired."""
+    UNREADABLE_LIST = "unreadable_list"
+    """The precomputed list that is stored is damaged, another user's or of another bundle or format."""
+    NOT_NEEDED = "not_needed"
+    """The surface takes the precomputed list of a user who has one."""
 
 
 class UserEvent(NamedTuple):
@@ -103,12 +110,18 @@ class UserState:
         seen: ``core.events.item_hash`` of every item the user ever had, unordered, may repeat.
 
         missing: why this is nothing, or not all that is stored: the store failed, or values of the user are not
-            readable; None when it is whole.
+            readable; None when it is whole. A list that is not readable does not count.
+
+        precomputed: the deep list that was made for the user beforehand, for the bundle that the store reads for.
+
+        no_list: why ``precomputed`` is None, where it is.
     """
 
     events: tuple[UserEvent, ...] = ()
     seen: NDArray[np.uint32] = field(default_factory=lambda: NO_HASHES)
     missing: Reason | None = None
+    precomputed: PrecomputedList | None = None
+    no_list: Reason = Reason.NOT_CONFIGURED
 
 
 @dataclass(frozen=True, slots=True)

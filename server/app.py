@@ -21,6 +21,7 @@ import uvloop
 from grpc_health.v1 import health_pb2_grpc
 
 from core.manifest import BundleError
+from core.precomputed import RowSpace
 from core.release import Release
 from core.types import Tier
 from server.edge.accept_queue import AcceptQueueProbe
@@ -337,11 +338,13 @@ def _open_store(settings: Settings, bundle: Bundle) -> UserStore:
     seen_types = bundle.manifest.seen_types
     if settings.store_url is None:
         return MemoryUserStore(seen_types)
+    lists = RowSpace(bundle.version, len(bundle.catalogue))
     try:
         return RedisUserStore(
             settings.store_url,
             settings.namespace,
             seen_types,
+            lists,
             max_connections=settings.store_connections,
             slow_s=settings.store_timeout_ms / 1000,
         )

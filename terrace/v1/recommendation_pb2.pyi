@@ -37,6 +37,9 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_EXERCISED: _ClassVar[Reason]
     REASON_FORCED: _ClassVar[Reason]
     REASON_DISABLED: _ClassVar[Reason]
+    REASON_NO_LIST: _ClassVar[Reason]
+    REASON_UNREADABLE_LIST: _ClassVar[Reason]
+    REASON_NOT_NEEDED: _ClassVar[Reason]
 TIER_UNSPECIFIED: Tier
 TIER_POPULARITY: Tier
 TIER_CF: Tier
@@ -59,6 +62,9 @@ REASON_BREAKER_OPEN: Reason
 REASON_EXERCISED: Reason
 REASON_FORCED: Reason
 REASON_DISABLED: Reason
+REASON_NO_LIST: Reason
+REASON_UNREADABLE_LIST: Reason
+REASON_NOT_NEEDED: Reason
 
 class RecommendRequest(_message.Message):
     __slots__ = ("user_id", "surface", "limit", "filters", "exclude_item_ids", "recent_events", "context")

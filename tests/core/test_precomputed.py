@@ -52,7 +52,7 @@ def test_a_list_comes_back_in_its_order_with_its_time(
 def test_a_score_is_off_by_a_two_thousandth_at_most_unless_it_is_nothing_beside_the_largest(
     values: list[float],
 ) -> None:
-    scores = np.array(values, np.float32)
+    scores = np.sort(np.array(values, np.float32))[::-1]
     stored = encode_list("v1", ADA, np.arange(len(scores), dtype=np.int32), scores, NOW_S)
 
     found = decode_list(stored, "v1", ADA, ITEMS).scores.astype(np.float64)
@@ -120,6 +120,7 @@ def test_an_empty_list_is_a_list() -> None:
         ([-1], [1.0], "negative"),
         ([1], [np.nan], "finite"),
         ([1], [np.inf], "finite"),
+        ([1, 2], [0.5, 1.0], "higher"),
     ],
 )
 def test_what_is_no_list_cannot_be_stored(rows: list[int], scores: list[float], named: str) -> None:

@@ -14,12 +14,13 @@ from redis.crc import key_slot
 from core.types import Reason
 from server.store.user_store import RedisUserStore
 from server.telemetry.rate_limited_log import RateLimitedLog
-from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
+from tests.contracts.store_contract import LISTS, SEEN_TYPES, UserStoreContract, event
 from tests.faults.valkeys import SERVICE, cluster, sentinel_set_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from core.precomputed import RowSpace
     from core.types import UserEvent, UserState
     from tests.faults.valkeys import Cluster, SentinelSetUp
 
@@ -63,13 +64,13 @@ async def until(holds: Callable[[], bool], store: RedisUserStore) -> None:
 
 async def append(url: str, like: RedisUserStore, *events: UserEvent) -> None:
     """Write as another process does that starts now, into the namespace of a store."""
-    store = RedisUserStore(url, like._prefix.split(":")[1], SEEN_TYPES)
+    store = RedisUserStore(url, like._keys.prefix.split(":")[1], SEEN_TYPES)
     await store.append("ada", events)
     await store.close()
 
 
-async def ready(url: str) -> RedisUserStore:
-    store = RedisUserStore(url, uuid.uuid4().hex, SEEN_TYPES)
+async def ready(url: str, lists: RowSpace | None = None) -> RedisUserStore:
+    store = RedisUserStore(url, uuid.uuid4().hex, SEEN_TYPES, lists)
     await answered(store)
     return store
 
@@ -78,6 +79,12 @@ class TestBehindSentinels(UserStoreContract):
     @pytest.fixture
     async def store(self, sentinels: SentinelSetUp) -> AsyncIterator[RedisUserStore]:
         store = await ready(sentinels.url)
+        yield store
+        await store.close()
+
+    @pytest.fixture
+    async def list_store(self, sentinels: SentinelSetUp) -> AsyncIterator[RedisUserStore]:
+        store = await ready(sentinels.url, LISTS)
         yield store
         await store.close()
 
@@ -130,12 +137,18 @@ class TestInACluster(UserStoreContract):
         yield store
         await store.close()
 
+    @pytest.fixture
+    async def list_store(self, three_masters: Cluster) -> AsyncIterator[RedisUserStore]:
+        store = await ready(three_masters.url, LISTS)
+        yield store
+        await store.close()
+
     async def test_users_on_every_node_are_read_over_few_connections(
         self, store: RedisUserStore, three_masters: Cluster
     ) -> None:
         users = {f"user-{i}": [event(i), event(i + 1, "purchase")] for i in range(60)}
         await store.load(users)
-        small = RedisUserStore(three_masters.url, store._prefix.split(":")[1], SEEN_TYPES, max_connections=2)
+        small = RedisUserStore(three_masters.url, store._keys.prefix.split(":")[1], SEEN_TYPES, max_connections=2)
         await answered(small)
 
         states = {user_id: await small.read(user_id) for user_id in users}
@@ -149,9 +162,10 @@ class TestInACluster(UserStoreContract):
     async def test_the_slot_of_a_users_keys_is_the_servers(
         self, store: RedisUserStore, three_masters: Cluster, user_id: str
     ) -> None:
-        slots = {three_masters.nodes[0].ask("CLUSTER", "KEYSLOT", key) for key in store._keys(user_id)}
+        keys = *store._keys.events_and_seen(user_id), store._keys.precomputed(user_id)
+        slots = {three_masters.nodes[0].ask("CLUSTER", "KEYSLOT", key) for key in keys}
 
-        assert slots == {key_slot(store._keys(user_id)[0].encode())}
+        assert slots == {key_slot(keys[0].encode())}
 
     async def test_a_slot_that_moves_is_a_miss_until_it_is_found_again(
         self, store: RedisUserStore, three_masters: Cluster

@@ -111,7 +111,7 @@ async def test_a_user_whose_values_are_damaged_costs_the_others_nothing(work: Wo
     for user_id in ("hot", "other"):
         await store.append(user_id, toy.HISTORY)
     async with redis.Redis.from_url(valkey) as client:
-        await client.lset(store._keys("hot")[0], 0, b"garbage")
+        await client.lset(store._keys.events_and_seen("hot")[0], 0, b"garbage")
     settings = Settings(store_timeout_ms=60_000)
     pipeline = Pipeline(toy.bundle(), store, work, settings)
     hot, other = [], []

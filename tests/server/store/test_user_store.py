@@ -9,10 +9,11 @@ import pytest
 import redis.asyncio as redis
 
 from core.events import VERSION, encode_event, encode_seen, item_hashes, user_hash
+from core.precomputed import RowSpace, encode_list
 from core.types import Reason, UserState
 from server.overload.breaker import Outcome
 from server.store.user_store import MemoryUserStore, RedisUserStore
-from tests.contracts.store_contract import SEEN_TYPES, UserStoreContract, event
+from tests.contracts.store_contract import LISTS, SEEN_TYPES, UserStoreContract, event, listed, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -68,11 +69,21 @@ class TestMemoryUserStore(UserStoreContract):
     def store(self) -> UserStore:
         return MemoryUserStore(SEEN_TYPES)
 
+    @pytest.fixture
+    def list_store(self) -> UserStore:
+        return MemoryUserStore(SEEN_TYPES, LISTS)
+
 
 class TestRedisUserStore(UserStoreContract):
     @pytest.fixture
     async def store(self, valkey: str) -> AsyncIterator[RedisUserStore]:
         store = RedisUserStore(valkey, uuid.uuid4().hex, SEEN_TYPES, connect_timeout_s=PATIENT_S)
+        yield store
+        await store.close()
+
+    @pytest.fixture
+    async def list_store(self, valkey: str) -> AsyncIterator[RedisUserStore]:
+        store = RedisUserStore(valkey, uuid.uuid4().hex, SEEN_TYPES, LISTS, connect_timeout_s=PATIENT_S)
         yield store
         await store.close()
 
@@ -90,7 +101,7 @@ class TestRedisUserStore(UserStoreContract):
         await store.load({"bob": [event(1, "purchase")]})
 
         client = redis.Redis.from_url(valkey)
-        ttls = [await client.ttl(key) async for key in client.scan_iter(f"{store._prefix}*")]
+        ttls = [await client.ttl(key) async for key in client.scan_iter(f"{store._keys.prefix}*")]
         await client.aclose()
 
         assert len(ttls) == 4
@@ -272,7 +283,7 @@ class TestRedisUserStore(UserStoreContract):
         await store.load({"ada": [event(1)], "bob": [event(2)]})
         await store.read("ada")
         ((connection,),) = store._pool._idle.values()
-        events, seen = store._keys("bob")
+        events, seen = store._keys.events_and_seen("bob")
         await connection.send_command("LRANGE", events, 0, -1)
         await connection.send_command("GET", seen)
 
@@ -287,7 +298,7 @@ class TestRedisUserStore(UserStoreContract):
     ) -> None:
         await store.append("ada", [event(i, "purchase") for i in range(5)])
         client = redis.Redis.from_url(valkey)
-        events, seen = store._keys("ada")
+        events, seen = store._keys.events_and_seen("ada")
         await client.lset(events, 1, b"garbage")
         await client.lset(events, 3, encode_event(event(1), BOB))
         await client.setrange(seen, 2, b"x")
@@ -306,7 +317,7 @@ class TestRedisUserStore(UserStoreContract):
         await store.append("ada", [event(1, "purchase")])
         await store.append("bob", [event(2)])
         client = redis.Redis.from_url(valkey)
-        await client.set(store._keys("ada")[0], b"a text")
+        await client.set(store._keys.events_and_seen("ada")[0], b"a text")
         await client.aclose()
 
         ada, bob = await store.read("ada"), await store.read("bob")
@@ -314,3 +325,95 @@ class TestRedisUserStore(UserStoreContract):
         assert (ada.missing, ada.events, len(ada.seen)) == (Reason.STORE_FAILED, (), 1)
         assert (bob.missing, bob.events) == (None, (event(2),))
         assert store._pool._open == 1
+
+    async def test_lists_that_were_written_together_expire_one_after_the_other(
+        self, list_store: RedisUserStore, valkey: str
+    ) -> None:
+        users = [f"user-{i}" for i in range(200)]
+        await list_store.write_lists({user_id: listed(1) for user_id in users}, ttl_s=1_000)
+
+        client = redis.Redis.from_url(valkey)
+        ttls = [await client.pttl(list_store._keys.precomputed(user_id)) / 1000 for user_id in users]
+        await client.aclose()
+
+        assert max(ttls) - min(ttls) > 150
+        assert 1_000 < max(ttls) <= 1_150
+        assert min(ttls) > 850 - 100  # however long this machine took since
+
+    async def test_lists_of_another_bundle_are_not_there(self, list_store: RedisUserStore, valkey: str) -> None:
+        await list_store.write_lists({"ada": listed(1)})
+        namespace = list_store._keys.prefix.split(":")[1]
+        other = RedisUserStore(
+            valkey, namespace, SEEN_TYPES, RowSpace("2026-01-02", LISTS.items), connect_timeout_s=PATIENT_S
+        )
+
+        state = await other.read("ada")
+        await other.close()
+
+        assert (state.precomputed, state.no_list) == (None, Reason.NO_LIST)
+
+    @pytest.mark.parametrize(
+        ("stored", "kind"),
+        [
+            (b"", "corrupt"),
+            (b"garbage", "corrupt"),
+            (encode_list(LISTS.version, ADA, *listed(1, 2))[:-1], "corrupt"),
+            (encode_list(LISTS.version, ADA, *listed(LISTS.items)), "corrupt"),
+            (encode_list(LISTS.version, BOB, *listed(1)), "foreign"),
+            (encode_list("2026-01-02", ADA, *listed(1)), "version"),
+            (None, "corrupt"),
+        ],
+        ids=["empty", "garbage", "cut", "a row too many", "another user's", "another bundle's", "of another type"],
+    )
+    async def test_a_list_that_cannot_be_read_costs_neither_history_nor_breaker_nor_connection(
+        self, list_store: RedisUserStore, valkey: str, stored: bytes | None, kind: Miss
+    ) -> None:
+        await list_store.append("ada", [event(1, "purchase")])
+        client, key = redis.Redis.from_url(valkey), list_store._keys.precomputed("ada")
+        await (client.lpush(key, "x") if stored is None else client.set(key, stored))
+        await client.aclose()
+        reports: list[Outcome] = []
+
+        state = await list_store.read("ada", PATIENT_S, reports.append)
+
+        assert (state.precomputed, state.no_list) == (None, Reason.UNREADABLE_LIST)
+        assert (state.events, len(state.seen), state.missing) == ((event(1, "purchase"),), 1, None)
+        assert {k: count for k, count in list_store.misses.items() if count} == {kind: 1}
+        assert reports == [Outcome.SUCCESS]
+        assert (list_store._pool._open, list_store.in_use) == (1, 0)
+
+    async def test_where_a_list_is_readable_damaged_events_do_not_harm_it(
+        self, list_store: RedisUserStore, valkey: str
+    ) -> None:
+        await list_store.write_lists({"ada": listed(4)})
+        client = redis.Redis.from_url(valkey)
+        await client.lpush(list_store._keys.events_and_seen("ada")[0], encode_event(event(1), BOB))
+        await client.aclose()
+
+        state = await list_store.read("ada")
+
+        assert (rows_of(state), state.missing) == ([4], Reason.STORE_FAILED)
+
+    async def test_where_lists_are_asked_for_a_store_that_is_down_is_the_reason_that_there_is_none(self) -> None:
+        store = RedisUserStore("redis://127.0.0.1:1", "ns", SEEN_TYPES, LISTS)
+
+        state = await store.read("ada")
+        await store.close()
+
+        assert (state.missing, state.no_list) == (Reason.STORE_FAILED, Reason.STORE_FAILED)
+
+    async def test_a_connection_that_is_out_of_step_gives_no_list_away(self, list_store: RedisUserStore) -> None:
+        await list_store.load({"ada": [event(1)], "bob": [event(2)]})
+        await list_store.write_lists({"ada": listed(1), "bob": listed(2)})
+        await list_store.read("ada")
+        ((connection,),) = list_store._pool._idle.values()
+        events, seen = list_store._keys.events_and_seen("bob")
+        await connection.send_command("LRANGE", events, 0, -1)
+        await connection.send_command("GET", seen)
+        await connection.send_command("GET", list_store._keys.precomputed("bob"))
+
+        out_of_step, after = await list_store.read("ada"), await list_store.read("ada")
+
+        assert (out_of_step.missing, out_of_step.events, out_of_step.precomputed) == (Reason.STORE_FAILED, (), None)
+        assert list_store.misses["foreign"] == 1
+        assert rows_of(after) == [1]
