@@ -107,6 +107,8 @@ class Manifest:
 
         rungs: rung names in measured order, best last; ``metrics`` has the figures.
 
+        precomputed_above_cf: whether a precomputed list stands above ``CF`` on the ladder, as the evaluation found.
+
         metrics: what ``terrace evaluate --json`` prints.
 
         golden: requests with the answers this bundle gave when it was built.
@@ -134,6 +136,7 @@ class Manifest:
     search: tuple[Mapping[str, Any], ...] = ()
     model: Mapping[str, Any] = field(default_factory=dict)
     rungs: tuple[str, ...] = ()
+    precomputed_above_cf: bool = True
     metrics: Mapping[str, Any] = field(default_factory=dict)
     golden: tuple[Mapping[str, Any], ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)

@@ -23,6 +23,8 @@ from core.events import UnreadableError
 if TYPE_CHECKING:
     from core.types import Rows, Scores
 
+LIST_ROWS = 100
+"""Rows of a list, as far as so many were scored."""
 LIST_FORMAT = 1
 """Lists of another format are left out: precomputing again replaces them."""
 _MAGIC = b"TL"

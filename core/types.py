@@ -41,6 +41,12 @@ class Tier(IntEnum):
     DEEP = 4
 
 
+LADDER = (Tier.POPULARITY, Tier.CF, Tier.PRECOMPUTED, Tier.DEEP)
+"""The rungs from the lowest to the best, as far as a bundle does not say otherwise."""
+LADDER_WITH_CF_ABOVE = (Tier.POPULARITY, Tier.PRECOMPUTED, Tier.CF, Tier.DEEP)
+"""The same where a list of last night is worth less than what goes with the newest events."""
+
+
 class Reason(StrEnum):
     """Why a rung above the answer was not taken. A closed list: one reason per skipped rung."""
 
@@ -252,7 +258,7 @@ class Recommendation:
 
         explained_by: [k] row of the user's history that speaks most for the item; -1 = none does.
 
-        skipped: one reason for each rung above ``tier``.
+        skipped: one reason for each rung above ``tier`` on the ladder of the bundle (``LADDER``).
 
         dropped: what the answer was made without, and why: generators and "user_store" that were late, failed or were
             not asked; "user_store" also when a part of what it holds of the user was not readable; "filters" when the

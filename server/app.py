@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from core.bundle import Bundle
+    from server.rungs.pipeline import Pipeline
     from server.settings import Settings
     from server.start_up import Started
     from server.store.user_store import UserStore
@@ -233,6 +234,7 @@ async def serve(
                 _log.info("asked to stop before a bundle was ready")
                 return
             stack.push_async_callback(started.store.close)
+            stack.push_async_callback(started.pipeline.refresh.close)
             loaded.append(started)
         versions = _versions(loaded, release)
         admission = Admission(min(settings.threads, os.cpu_count() or 1))
@@ -250,7 +252,7 @@ async def serve(
         gc.freeze()
         edge.versions = versions
         status = Health(SERVICE)
-        await status.set_rungs({Tier.POPULARITY, Tier.CF} | ({Tier.DEEP} if versions.live.deep else set()))
+        await status.set_rungs(_rungs(versions.live))
         server = await _listen(settings, (Servicer(settings).handler(edge), probe.handler()), status, probe.address)
         try:
             probe.start()
@@ -332,6 +334,16 @@ async def _listen(
         ) from None
     await server.start()
     return server
+
+
+def _rungs(pipeline: Pipeline) -> set[Tier]:
+    """The rungs that answers may come from; that of lists wherever the store can hold any, whoever has one."""
+    rungs = {Tier.POPULARITY, Tier.CF}
+    if pipeline.has_lists:
+        rungs.add(Tier.PRECOMPUTED)
+    if pipeline.deep is not None:
+        rungs.add(Tier.DEEP)
+    return rungs
 
 
 def _open_store(settings: Settings, bundle: Bundle) -> UserStore:

@@ -93,6 +93,17 @@ def add_gauges(
         lambda: [(n, labels | {"state": state}) for b, labels in breakers for state, n in b.transitions.items()],
         "counter",
     )
+    gauge(
+        "terrace.list.writes",
+        "{list}",
+        "Precomputed lists that answers have renewed, or were to renew, by what became of it.",
+        lambda: [
+            (n, {"version": version, "outcome": outcome})
+            for version, pipeline in versions.pipelines.items()
+            for outcome, n in pipeline.refresh.writes.items()
+        ],
+        "counter",
+    )
     if costs:
         gauge(
             "terrace.scorer.row_cost",

@@ -25,7 +25,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("store_share", "retrieve_share"), lambda value: 0 < value < 1, "lie between 0 and 1"),
     (("reserve_share",), lambda value: 0 <= value <= 0.9, "lie between 0 and 0.9"),
     (("exercise_share",), lambda value: 0 <= value <= 0.25, "lie between 0 and 0.25"),
-    (("trace_share",), lambda value: 0 <= value <= 1, "lie between 0 and 1"),
+    (("trace_share", "refresh_share"), lambda value: 0 <= value <= 1, "lie between 0 and 1"),
     (("threads", "max_jobs", "store_connections"), lambda value: value >= 1, "be at least 1"),
     (("port", "metrics_port"), lambda value: 0 <= value <= 65535, "lie between 0 and 65535"),
 )
@@ -77,6 +77,10 @@ class Settings:
 
         surfaces: surface -> whether items of the user's own past may come back there; others say no.
 
+        precomputed_first: surfaces that take the precomputed list of a user who has one, and do not try ``DEEP`` then.
+
+        refresh_share: part of the ``DEEP`` answers after which the user's precomputed list is written anew; 0 for none.
+
         warm_up_requests: requests answered before the process calls itself ready, at each of several sizes.
 
         lame_duck_s: how long calls are answered on, while health says NOT_SERVING already, when the process is asked to
@@ -113,6 +117,8 @@ class Settings:
     threads: int = 1
     max_jobs: int = 64
     surfaces: Mapping[str, bool] = field(default_factory=dict)
+    precomputed_first: Sequence[str] = ()
+    refresh_share: float = 0.0
     warm_up_requests: int = 5
     lame_duck_s: float = 5.0
     drain_s: float = 5.0

@@ -111,7 +111,7 @@ class CallOptions(TypedDict, total=False):
 
         exercise: False keeps this call out of the small share that is answered from a lower tier on purpose.
 
-        max_tier: the answer comes from this tier at most, for debugging; not ``Tier.PRECOMPUTED``.
+        max_tier: the answer comes from this tier at most, for debugging.
     """
 
     criticality: Criticality

@@ -36,8 +36,12 @@ CRITICALITY, EXERCISE, TIER = "terrace-criticality", "terrace-exercise", "terrac
 _TRACE = "traceparent"
 LEARNT_FROM = "Recommend"
 """The method whose answers show admission what one costs."""
-_LOWER = {Tier.DEEP: (Tier.POPULARITY, Tier.CF), Tier.CF: (Tier.POPULARITY,)}
-"""Rungs that a share of the calls of a kind is answered from on purpose."""
+_LOWER = {
+    "Recommend": (Tier.POPULARITY, Tier.CF, Tier.PRECOMPUTED),
+    "RankItems": (Tier.POPULARITY, Tier.CF),
+    "SimilarItems": (Tier.POPULARITY,),
+}
+"""Rungs that a share of the calls of a method is answered from on purpose."""
 _FORCED = {tier.name: tier for tier in Tier}
 _NEVER_AGAIN = (("grpc-retry-pushback-ms", "-1"),)
 
@@ -69,6 +73,26 @@ class EncodedAnswer:
 
     answer: Recommendation
     message: bytes
+
+
+class _Kind(NamedTuple):
+    """What the calls of a method have in common.
+
+    Attributes:
+        ceiling: the highest rung that they may reach.
+    """
+
+    versions: Versions
+    method: str
+    ceiling: Tier
+
+    def exercised_on(self, cap: Tier, turn: int) -> Tier | None:
+        """The rung for this turn, unless the cap is lower; None after the last turn, and for lists before there are any."""
+        live, rungs = self.versions.live, _LOWER[self.method]
+        rank = live.ladder.index
+        if turn >= len(rungs) or rank(rungs[turn]) > rank(cap):
+            return None
+        return None if rungs[turn] is Tier.PRECOMPUTED and not live.lists.met else rungs[turn]
 
 
 _NOTHING = CallOptions()
@@ -133,7 +157,7 @@ class CallGuard:
                 asked = read_metadata(context.invocation_metadata())
                 versions = self._ready()
                 permit = self._admit(asked.criticality, left_s, min(ceiling, asked.tier))
-                record = self._new_record(asked, permit, deadline, ceiling)
+                record = self._new_record(asked, permit, deadline, _Kind(versions, name, ceiling))
                 answered = await method(versions, raw, record, recommendation_id)
                 status = grpc.StatusCode.OK
             except RefusedError as refusal:
@@ -197,17 +221,21 @@ class CallGuard:
         thread_s = (took_ms.get("retrieve", 0.0) + took_ms.get("score", 0.0)) / 1000
         self._admission.give_back(permit, answer.tier, waited_s=store_s, thread_s=thread_s, overran=late)
 
-    def _new_record(self, asked: CallOptions, permit: Permit, deadline: Deadline, ceiling: Tier) -> RequestRecord:
+    def _new_record(self, asked: CallOptions, permit: Permit, deadline: Deadline, kind: _Kind) -> RequestRecord:
         """How high this call may climb, and why no higher."""
         cap, why = permit.cap, permit.why
-        share, highest = self._settings.exercise_share, min(ceiling, asked.tier)
+        share, highest = self._settings.exercise_share, min(kind.ceiling, asked.tier)
+        if cap is Tier.CF and highest > Tier.CF:  # no room on the deep rung; a list needs as little as CF
+            cap = Tier.PRECOMPUTED
         if cap is highest:
             why = Reason.FORCED
             if share and asked.exercise and asked.criticality is Criticality.USER:
                 turn = self._rng() / share
-                if turn < len(_LOWER[ceiling]) and _LOWER[ceiling][int(turn)] <= cap:
-                    cap, why = _LOWER[ceiling][int(turn)], Reason.EXERCISED
-        return RequestRecord(deadline, ceiling, cap, why, slack_s=slack_s(self._admission.delay_s))
+                lower = kind.exercised_on(cap, int(turn))
+                if lower is not None:
+                    cap, why = lower, Reason.EXERCISED
+        slack = slack_s(self._admission.delay_s)
+        return RequestRecord(deadline, kind.ceiling, cap, why, slack_s=slack, alone=permit.alone)
 
 
 def read_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> CallOptions:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from candidate_gen.merge import by_prior, collect, propose
+from core.precomputed import RowSpace
 from core.query import Request, build_query
-from core.types import NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
+from core.types import LADDER, LADDER_WITH_CF_ABOVE, NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
 from ranking.explain import explain
 from ranking.select import by_popularity, select
 from server.overload.breaker import Breaker, Outcome
@@ -23,12 +24,17 @@ from server.overload.breaker_rules import INLINE_GENERATOR_RULE, THREADED_RULE, 
 from server.rungs.budget import Budget
 from server.rungs.deep_rung import SCORER, TOWER, DeepResult, DeepRung
 from server.rungs.floor import Floor
+from server.rungs.list_refresh import ListRefresh
+from server.rungs.list_rung import ListRung
+from server.rungs.request_record import LOWERED
+from server.store.user_store import nothing_known
 from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from core.bundle import Bundle
+    from core.precomputed import PrecomputedList
     from core.types import Candidates, Pool, Query, Scorer, Scores
     from server.overload.breaker import Rule
     from server.rungs.request_record import RequestRecord
@@ -38,9 +44,7 @@ if TYPE_CHECKING:
 
 USER_STORE = "user_store"
 """Name of the store among the breakers, and among what an answer was made without."""
-NOBODY = UserState()
-_NOT_READ = frozenset({Reason.OVERLOADED, Reason.NO_TIME})
-"""Calls that are lowered to ``POPULARITY`` for one of these have no time for the store."""
+NOBODY = UserState(no_list=Reason.NOT_ASKED)
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +55,14 @@ class Pipeline:
         breakers: of the user store, every generator, the model and its user tower, by name.
 
         deep: the deep rung; None where the bundle has no model, or none that can be used.
+
+        has_lists: whether the store holds lists of this bundle.
+
+        ladder: the rungs from the lowest to the best.
+
+        lists: the rung that answers from precomputed lists.
+
+        refresh: keeps what the deep rung found as such lists.
     """
 
     def __init__(
@@ -82,18 +94,28 @@ class Pipeline:
         self.deep = None
         if bundle.scorer is not None:
             self.deep = DeepRung(bundle, bundle.scorer, work, self._budget, self.breakers)
+        self.ladder: tuple[Tier, ...] = LADDER if bundle.manifest.precomputed_above_cf else LADDER_WITH_CF_ABOVE
+        self._below_deep = [tier for tier in reversed(self.ladder) if Tier.POPULARITY < tier < Tier.DEEP]
         self._store = store
         self._limited_log = RateLimitedLog(_log)
         self._store_breaker = self.breakers[USER_STORE]
         self._now_s = now_s
         self._settings = settings
         self._sources = tuple(g.name for g in bundle.generators)
+        self.lists = ListRung(self._sources, settings.precomputed_first, self._budget.least_for_cf_s)
+        own = RowSpace(bundle.version, len(bundle.catalogue))
+        self.has_lists = store.lists == own
+        self.refresh = ListRefresh(store, settings.refresh_share if self.has_lists else 0.0, now_s=now_s)
+        if store.lists not in {None, own}:
+            _log.error("lists are not used: the store has those of %s, this is bundle %s", store.lists, own)
         self._quick = tuple((g, bundle.limits[g.name], self.breakers[g.name]) for g in bundle.generators if g.inline)
         self._personal = np.array([name != self.floor.name for name in self._sources], np.bool_)
 
     async def recommend(self, request: Request, record: RequestRecord) -> Recommendation:
         """Items for a user."""
-        return await self.answer(request, await self._read_user(request.user_id, record), record)
+        answer = await self.answer(request, await self._read_user(request.user_id, record), record)
+        self.refresh.offer(request, record)
+        return answer
 
     async def answer(
         self,
@@ -115,25 +137,62 @@ class Pipeline:
         """
         record.missing = user.missing
         query = build_query(self.bundle, request, user, self._now_s() if now_s is None else now_s, restrict=restrict)
-        return await self._climb(query, record, self.bundle.prior)
+        return await self._climb(query, user, record, self.bundle.prior)
 
-    async def _climb(self, query: Query, record: RequestRecord, prior: Scorer) -> Recommendation:
+    async def _climb(self, query: Query, user: UserState, record: RequestRecord, prior: Scorer) -> Recommendation:
         """Climb from rung to rung, each one in hand before the next is tried.
 
-        Popularity needs nothing but the bundle: it is there whatever happens. The pool of the CF rung is collected before
-        the deep rung starts, which extends it. Should that fail, what is left to do is to order the pool and to select,
-        and that is what the reserve is for.
+        Popularity needs nothing but the bundle: it is there whatever happens. A precomputed list came with the user. The
+        pool of the CF rung is collected before the deep rung starts, which extends it. Should that fail, what is left to
+        do is to order the pool and to select, and that is what the reserve is for. Where no rung above the list is to be
+        tried and the list lacks nothing, it is the answer at once.
         """
+        record.enter(self.ladder)
+        found = self.lists.find(query, user, record)
+        part = None if found is None else self._list_at_once(found, query, record)
+        if part is not None and len(part.rows) >= query.limit:
+            if (reason := self._no_deep(record)) is not None:
+                record.reasons[Tier.DEEP] = reason
+            return self._finish(Tier.PRECOMPUTED, query, self.lists.topped_up(part, None), part.scores, record)
         await self.floor.prepare(query, self._popular_rows(query, record), record, self._budget.least_for_cf_s)
         quick = self._propose(query, record)
         pool = self._collect(query, quick, record)
         deep = await self._climb_deep(query, quick, pool, record)
         if deep.pool is not None and deep.scores is not None:
+            record.scored = deep.pool, deep.scores
             return self._finish(Tier.DEEP, query, deep.pool, deep.scores, record)
-        ordered = self._order(query, pool, record, prior)
-        if ordered is not None:
-            return self._finish(Tier.CF, query, ordered, ordered.prior, record)
+        for tier in self._below_deep:
+            if tier is Tier.PRECOMPUTED and found is not None:
+                part = part or self.lists.usable(found, query, record)
+                if part is not None:
+                    more = None if len(part.rows) >= query.limit else self._order(query, pool, record, prior)
+                    return self._finish(tier, query, self.lists.topped_up(part, more), part.scores, record)
+            elif tier is Tier.CF and record.cap_reason(tier) is None:
+                ordered = self._order(query, pool, record, prior)
+                if ordered is not None:
+                    return self._finish(tier, query, ordered, ordered.prior, record)
         return self._finish(Tier.POPULARITY, query, None, NO_SCORES, record)
+
+    def _list_at_once(self, found: PrecomputedList, query: Query, record: RequestRecord) -> PrecomputedList | None:
+        """What the query allows of a list, where no rung above it is to be tried; None where one is."""
+        first = self.lists.comes_first(query)
+        above = self.ladder[self.ladder.index(Tier.PRECOMPUTED) + 1 :]
+        if not first and any(self._is_open(tier, record) for tier in above):
+            return None
+        part = self.lists.usable(found, query, record)
+        if part is not None and first:
+            record.lower(Tier.PRECOMPUTED, Reason.NOT_NEEDED)
+        return part
+
+    def _is_open(self, tier: Tier, record: RequestRecord) -> bool:
+        """Whether a rung above the list is to be tried."""
+        return (self._no_deep(record) if tier is Tier.DEEP else record.cap_reason(tier)) is None
+
+    def _no_deep(self, record: RequestRecord) -> Reason | None:
+        """Why the deep rung is not to be tried, whatever is found; None where it is."""
+        if self.deep is None:
+            return Reason.DISABLED if Tier.DEEP in self.bundle.disabled else Reason.NOT_CONFIGURED
+        return record.cap_reason(Tier.DEEP)
 
     async def _read_user(self, user_id: str, record: RequestRecord) -> UserState:
         """What the store knows; it is not asked for a call that has no time, nor while its breaker is open.
@@ -142,14 +201,16 @@ class Pipeline:
         bought must not come back.
         """
         limit_s = min(record.deadline.share(self._settings.store_share), self._settings.store_timeout_ms / 1000)
-        if record.cap < Tier.CF and record.why in _NOT_READ:
-            user = UserState(missing=record.why)
+        if record.cap < Tier.CF and record.why in LOWERED:
+            user = nothing_known(self._store, record.why)
         elif limit_s <= 0:
-            user = UserState(missing=Reason.NO_TIME)
+            user = nothing_known(self._store, Reason.NO_TIME)
         elif permit := self._store_breaker.permit():
             user = await self._store.read(user_id, limit_s, partial(self._store_breaker.ended, permit))
         else:
-            user = UserState(missing=Reason.BREAKER_OPEN)
+            user = nothing_known(self._store, Reason.BREAKER_OPEN)
+        if not self.has_lists and user.no_list is not Reason.NOT_CONFIGURED:  # rows of another catalogue
+            user = replace(user, precomputed=None, no_list=Reason.NOT_CONFIGURED)
         if user.missing is not None:
             record.dropped[USER_STORE] = user.missing
         record.ended("store")
@@ -157,7 +218,8 @@ class Pipeline:
 
     def _propose(self, query: Query, record: RequestRecord) -> list[Candidates] | None:
         """What the quick generators propose; None, and the reason in the record, where the CF rung is not to be tried."""
-        reason = record.cap_reason(Tier.CF)
+        # A pool is also what tops up a list where CF stands above it and is not to answer.
+        reason = record.cap_reason(Tier.CF) if record.cap is Tier.POPULARITY else None
         if reason is None and not len(query.history):
             reason = record.missing or Reason.NO_HISTORY
         if reason is None and record.deadline.left_s() < self._budget.least_for_cf_s:
@@ -210,10 +272,8 @@ class Pipeline:
     ) -> DeepResult:
         """What the deep rung makes of the pool in hand; where it makes nothing, the reason is in the record too."""
         deadline = self._budget.deep_deadline(record.deadline, record.slack_s)
-        if self.deep is None:
-            result = DeepResult(reason=Reason.DISABLED if Tier.DEEP in self.bundle.disabled else Reason.NOT_CONFIGURED)
-        elif capped := record.cap_reason(Tier.DEEP):
-            result = DeepResult(reason=capped)
+        if self.deep is None or self._no_deep(record) is not None:
+            result = DeepResult(reason=self._no_deep(record))
         elif quick is None or pool is None:  # what keeps a request from CF keeps it from here
             result = DeepResult(reason=record.reasons[Tier.CF])
         elif deadline.left_s() <= 0:
@@ -255,7 +315,7 @@ class Pipeline:
             rows=chosen.rows,
             scores=chosen.scores,
             proposed=chosen.proposed,
-            sources=self._sources,
+            sources=self._sources if pool is None else pool.sources,
             explained_by=explained_by,
             tier=tier,
             skipped=record.skipped(tier),
@@ -281,7 +341,7 @@ class Pipeline:
         query = build_query(self.bundle, replace(request, recent_events=(event,), allow_repeats=True), NOBODY, now_s)
         if row is not None:
             query = replace(query, exclude=np.append(query.exclude, np.int32(row)))
-        return await self._climb(query, record, self.bundle.similar)
+        return await self._climb(query, NOBODY, record, self.bundle.similar)
 
     def _leave_out(self, quick: list[Candidates], record: RequestRecord, name: str) -> None:
         self._limited_log.exception(f"generator {name} does not keep to core.types.Candidates")

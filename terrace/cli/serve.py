@@ -79,6 +79,17 @@ def serve(
         list[str],
         typer.Option(help="A surface where items of the user's past may come back; may be given several times."),
     ] = [],  # noqa: B006
+    precomputed_first: Annotated[
+        list[str],
+        typer.Option(
+            help="A surface that takes the precomputed list of a user who has one, without asking the model; "
+            "may be given several times."
+        ),
+    ] = [],  # noqa: B006
+    refresh_share: Annotated[
+        float,
+        typer.Option(help="Part of the DEEP answers after which the user's precomputed list is written anew."),
+    ] = 0.0,
 ) -> None:
     """Serve the newest bundle that can be used over gRPC.
 
@@ -115,6 +126,8 @@ def serve(
                 max_connection_age_s=max_connection_age_s,
                 public_keys=[str(path.absolute()) for path in public_key],
                 surfaces=dict.fromkeys(repeats_on, True),
+                precomputed_first=precomputed_first,
+                refresh_share=refresh_share,
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None

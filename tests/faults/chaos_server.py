@@ -174,7 +174,7 @@ class Counted:
     """A user store that counts its reads."""
 
     def __init__(self, behind: Any, fault: Fault) -> None:
-        self._behind, self._fault = behind, fault
+        self._behind, self._fault, self.lists = behind, fault, behind.lists
 
     async def read(self, user_id: str, timeout_s: float, report: Any) -> UserState:
         with self._fault.counted():

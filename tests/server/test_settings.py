@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -28,6 +29,7 @@ BOUNDS: dict[str, tuple[str, list[float], list[float]]] = {
     "retrieve_share": (SHARE, [0.001, 0.999], [0, 1, -0.1, NAN]),
     "reserve_share": ("must lie between 0 and 0.9", [0, 0.9], [-0.001, 0.901, NAN]),
     "exercise_share": ("must lie between 0 and 0.25", [0, 0.25], [-0.001, 0.251, NAN]),
+    "refresh_share": (SHARE, [0, 1], [-0.001, 1.001, NAN]),
     "trace_share": (SHARE, [0, 1], [-0.001, 1.001, NAN]),
     "threads": (FROM_1, [1, 64], [0, -1]),
     "max_jobs": (FROM_1, [1, 64], [0, -1]),
@@ -69,3 +71,10 @@ def test_the_defaults_leave_a_request_more_than_its_reserve() -> None:
 
     assert settings.reserve_ms < settings.default_deadline_ms <= settings.max_request_ms
     assert settings.store_share + settings.retrieve_share + settings.reserve_share < 1
+
+
+def test_settings_can_be_handed_to_another_process_as_json() -> None:
+    settings = Settings(surfaces={"home": True}, precomputed_first=["cheap"], refresh_share=0.1)
+    sent = json.dumps(dataclasses.asdict(settings))
+
+    assert json.dumps(dataclasses.asdict(Settings(**json.loads(sent)))) == sent

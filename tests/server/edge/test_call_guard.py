@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
+from core.precomputed import PrecomputedList, RowSpace
 from core.types import NO_ROWS, NO_SCORES, Reason, Recommendation, Tier
 from server.edge.call_guard import CallGuard, CallOptions, EncodedAnswer, read_metadata
 from server.edge.checks import InvalidRequestError
@@ -220,6 +221,53 @@ async def test_a_share_of_users_calls_is_answered_from_each_lower_rung() -> None
         got = [await world.ask() for _ in range(6)]
 
     assert got == [below(POPULARITY, EXERCISED)] * 2 + [below(CF, EXERCISED)] * 2 + [Got(DEEP, {})] * 2
+
+
+def a_list(*rows: int) -> PrecomputedList:
+    return PrecomputedList(np.array(rows, np.int32), np.linspace(1, 0, len(rows), dtype=np.float32), 900.0)
+
+
+@asynccontextmanager
+async def with_lists(draws: list[float]) -> AsyncIterator[World]:
+    """A server whose store holds a list for every caller."""
+    store = MemoryUserStore(("purchase",), RowSpace("toy", toy.ITEMS))
+    await store.write_lists({"ada": a_list(*range(1, 60, 5), *range(2, 60, 5))})
+    async with served(draws, 0.1, store=store) as world:
+        yield world
+
+
+async def test_where_users_have_lists_that_rung_is_exercised_too_and_for_recommendations_only() -> None:
+    """With a share of a tenth: dice from .2 to .3 mean PRECOMPUTED, once a user had a list."""
+    async with with_lists([0.2, 0.2, 0.299, 0.2, 0.31, 0.1]) as world:
+        first, *got = [await world.ask(method=method) for method in ("Recommend",) * 3 + ("RankItems",)]
+        above, cf = await world.ask(), await world.ask()
+
+    assert first == (DEEP, {})
+    assert got == [Got(PRECOMPUTED, {DEEP: EXERCISED})] * 2 + [Got(DEEP, {})]
+    assert above == (DEEP, {})
+    assert cf == (CF, {PRECOMPUTED: EXERCISED, DEEP: EXERCISED})
+
+
+async def test_a_call_that_finds_no_room_on_the_deep_rung_is_answered_from_its_list() -> None:
+    async with with_lists([0.9]) as world:
+        world.server.admission._backlog_s = NO_ROOM_S
+        lowered = await world.ask()
+        forced = await world.ask(("terrace-tier", "CF"))
+        world.server.admission.delay_s = 1e3
+        late = await world.ask()
+
+    assert lowered == (PRECOMPUTED, {DEEP: OVERLOADED})
+    assert forced == (CF, {PRECOMPUTED: FORCED, DEEP: FORCED})
+    assert late == (POPULARITY, {CF: OVERLOADED, PRECOMPUTED: OVERLOADED, DEEP: OVERLOADED})
+
+
+async def test_a_caller_may_ask_for_the_list() -> None:
+    async with with_lists([0.9, 0.9]) as world:
+        listed = await world.ask(("terrace-tier", "PRECOMPUTED"))
+        world.server.admission._backlog_s = NO_ROOM_S
+        busy = await world.ask(("terrace-tier", "PRECOMPUTED"))
+
+    assert listed == busy == (PRECOMPUTED, {DEEP: FORCED})
 
 
 async def test_similar_items_are_exercised_on_popularity_only() -> None:

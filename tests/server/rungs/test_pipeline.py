@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.catalogue import Filters
+from core.precomputed import PrecomputedList
 from core.query import Request
 from core.types import Reason, Tier, UserEvent, UserState
 from server.rungs.deadline import Deadline
@@ -56,10 +57,14 @@ requests = st.builds(
     recent_events=st.lists(events, max_size=8).map(tuple),
     allow_repeats=st.booleans(),
 )
+lists = st.lists(st.integers(0, toy.ITEMS - 1), unique=True, max_size=40).map(
+    lambda rows: PrecomputedList(np.array(rows, np.int32), np.linspace(1, 0, len(rows), dtype=np.float32), 900.0)
+)
 states = st.builds(
     UserState,
     st.lists(events, max_size=8).map(lambda found: tuple(sorted(found, key=lambda e: -e.timestamp_s))),
     st.lists(item_ids, max_size=20).map(lambda ids: toy.catalogue().hashes[[IDS.index(i) for i in ids if i in IDS]]),
+    precomputed=st.none() | lists,
 )
 
 
@@ -105,7 +110,7 @@ def may_be_answered(row: int, request: Request, state: UserState) -> bool:
     )
 
 
-@given(request=requests, state=states, ceiling=st.sampled_from([Tier.POPULARITY, Tier.CF, Tier.DEEP]))
+@given(request=requests, state=states, ceiling=st.sampled_from(Tier))
 def test_every_answer_is_unique_allowed_finite_and_as_long_as_can_be(
     replay: Replay, request: Request, state: UserState, ceiling: Tier
 ) -> None:
