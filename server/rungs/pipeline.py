@@ -13,22 +13,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from candidate_gen.merge import by_prior, collect, propose
 from core.precomputed import RowSpace
 from core.query import Request, build_query
 from core.types import LADDER, LADDER_WITH_CF_ABOVE, NO_SCORES, Reason, Recommendation, Tier, UserEvent, UserState
 from ranking.explain import explain
 from ranking.select import by_popularity, select
-from server.overload.breaker import Breaker, Outcome
+from server.overload.breaker import Breaker
 from server.overload.breaker_rules import INLINE_GENERATOR_RULE, THREADED_RULE, USER_STORE_RULE
 from server.rungs.budget import Budget
+from server.rungs.cf_rung import CfRung
 from server.rungs.deep_rung import SCORER, TOWER, DeepResult, DeepRung
 from server.rungs.floor import Floor
 from server.rungs.list_refresh import ListRefresh
 from server.rungs.list_rung import ListRung
 from server.rungs.request_record import LOWERED
 from server.store.user_store import nothing_known
-from server.telemetry.rate_limited_log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,19 +96,17 @@ class Pipeline:
         self.ladder: tuple[Tier, ...] = LADDER if bundle.manifest.precomputed_above_cf else LADDER_WITH_CF_ABOVE
         self._below_deep = [tier for tier in reversed(self.ladder) if Tier.POPULARITY < tier < Tier.DEEP]
         self._store = store
-        self._limited_log = RateLimitedLog(_log)
         self._store_breaker = self.breakers[USER_STORE]
         self._now_s = now_s
         self._settings = settings
         self._sources = tuple(g.name for g in bundle.generators)
+        self._cf = CfRung(bundle, self.breakers, self._budget.least_for_cf_s)
         self.lists = ListRung(self._sources, settings.precomputed_first, self._budget.least_for_cf_s)
         own = RowSpace(bundle.version, len(bundle.catalogue))
         self.has_lists = store.lists == own
         self.refresh = ListRefresh(store, settings.refresh_share if self.has_lists else 0.0, now_s=now_s)
         if store.lists not in {None, own}:
             _log.error("lists are not used: the store has those of %s, this is bundle %s", store.lists, own)
-        self._quick = tuple((g, bundle.limits[g.name], self.breakers[g.name]) for g in bundle.generators if g.inline)
-        self._personal = np.array([name != self.floor.name for name in self._sources], np.bool_)
 
     async def recommend(self, request: Request, record: RequestRecord) -> Recommendation:
         """Items for a user."""
@@ -154,9 +151,9 @@ class Pipeline:
             if (reason := self._no_deep(record)) is not None:
                 record.reasons[Tier.DEEP] = reason
             return self._finish(Tier.PRECOMPUTED, query, self.lists.topped_up(part, None), part.scores, record)
-        await self.floor.prepare(query, self._popular_rows(query, record), record, self._budget.least_for_cf_s)
-        quick = self._propose(query, record)
-        pool = self._collect(query, quick, record)
+        await self.floor.prepare(query, self._cf.popular_rows(query, record), record, self._budget.least_for_cf_s)
+        quick = self._cf.propose(query, record)
+        pool = self._cf.collect(query, quick, record)
         deep = await self._climb_deep(query, quick, pool, record)
         if deep.pool is not None and deep.scores is not None:
             record.scored = deep.pool, deep.scores
@@ -165,10 +162,10 @@ class Pipeline:
             if tier is Tier.PRECOMPUTED and found is not None:
                 part = part or self.lists.usable(found, query, record)
                 if part is not None:
-                    more = None if len(part.rows) >= query.limit else self._order(query, pool, record, prior)
+                    more = None if len(part.rows) >= query.limit else self._cf.order(query, pool, record, prior)
                     return self._finish(tier, query, self.lists.topped_up(part, more), part.scores, record)
             elif tier is Tier.CF and record.cap_reason(tier) is None:
-                ordered = self._order(query, pool, record, prior)
+                ordered = self._cf.order(query, pool, record, prior)
                 if ordered is not None:
                     return self._finish(tier, query, ordered, ordered.prior, record)
         return self._finish(Tier.POPULARITY, query, None, NO_SCORES, record)
@@ -216,57 +213,6 @@ class Pipeline:
         record.ended("store")
         return user
 
-    def _propose(self, query: Query, record: RequestRecord) -> list[Candidates] | None:
-        """What the quick generators propose; None, and the reason in the record, where the CF rung is not to be tried."""
-        # A pool is also what tops up a list where CF stands above it and is not to answer.
-        reason = record.cap_reason(Tier.CF) if record.cap is Tier.POPULARITY else None
-        if reason is None and not len(query.history):
-            reason = record.missing or Reason.NO_HISTORY
-        if reason is None and record.deadline.left_s() < self._budget.least_for_cf_s:
-            reason = Reason.NO_TIME
-        if reason is not None:
-            record.reasons[Tier.CF] = reason
-            record.ended("propose")
-            return None
-        found: list[Candidates] = []
-        now_s = record.deadline.now_s
-        for generator, limit, breaker in self._quick:
-            permit = breaker.permit()
-            if not permit:
-                record.dropped[generator.name] = Reason.BREAKER_OPEN
-                continue
-            begun_s, filtered_s, outcome = now_s(), query.allowed().spent_s, Outcome.FAILURE
-            try:
-                found.append(propose(generator, query, limit))
-                outcome = Outcome.SUCCESS
-            except Exception:  # noqa: BLE001 - whatever a plug-in raises, the others answer
-                self._limited_log.exception(f"generator {generator.name} failed")
-                record.dropped[generator.name] = Reason.FAILED
-            # What the caller's filters took is no fault of the generator.
-            breaker.ended(permit, outcome, now_s() - begun_s - (query.allowed().spent_s - filtered_s))
-        record.ended("propose")
-        return found
-
-    def _popular_rows(self, query: Query, record: RequestRecord) -> int:
-        """The most popular items that this request will ask for: to propose, or to fill up."""
-        proposing = len(query.history) and record.cap >= Tier.CF
-        return max(query.limit, self.bundle.limits.get(self.floor.name, 0) if proposing else 0)
-
-    def _collect(self, query: Query, quick: list[Candidates] | None, record: RequestRecord) -> Pool | None:
-        """The pool of the CF rung, not yet in order; None, and the reason in the record, where there is none."""
-        if quick is None:
-            return None
-        try:
-            pool = collect(quick, query, self._sources, partial(self._leave_out, quick, record))
-        except Exception:  # noqa: BLE001 - whatever it is, popularity answers
-            self._limited_log.exception("the CF rung failed")
-            record.reasons[Tier.CF] = Reason.FAILED
-            return None
-        if not quick and self._quick:
-            record.reasons[Tier.CF] = Reason.FAILED
-        record.ended("merge")
-        return pool
-
     async def _climb_deep(
         self, query: Query, quick: list[Candidates] | None, pool: Pool | None, record: RequestRecord
     ) -> DeepResult:
@@ -283,22 +229,6 @@ class Pipeline:
         if result.reason is not None:
             record.reasons[Tier.DEEP] = result.reason
         return result
-
-    def _order(self, query: Query, pool: Pool | None, record: RequestRecord, prior: Scorer) -> Pool | None:
-        """The pool in the order of the prior; None, and the reason in the record, where it is no answer of the CF rung."""
-        if pool is None or Tier.CF in record.reasons:
-            return None
-        try:
-            ordered = by_prior(pool, query, prior)
-        except Exception:  # noqa: BLE001 - whatever it is, popularity answers
-            self._limited_log.exception("the CF rung failed")
-            record.reasons[Tier.CF] = Reason.FAILED
-            return None
-        if not np.isfinite(ordered.prior).all():
-            record.reasons[Tier.CF] = Reason.INVALID_SCORES
-        elif np.isnan(ordered.source_scores[:, self._personal]).all():
-            record.reasons[Tier.CF] = Reason.NO_CANDIDATES
-        return None if Tier.CF in record.reasons else ordered
 
     def _finish(
         self, tier: Tier, query: Query, pool: Pool | None, scores: Scores, record: RequestRecord
@@ -342,8 +272,3 @@ class Pipeline:
         if row is not None:
             query = replace(query, exclude=np.append(query.exclude, np.int32(row)))
         return await self._climb(query, NOBODY, record, self.bundle.similar)
-
-    def _leave_out(self, quick: list[Candidates], record: RequestRecord, name: str) -> None:
-        self._limited_log.exception(f"generator {name} does not keep to core.types.Candidates")
-        record.dropped[name] = Reason.FAILED
-        quick[:] = [found for found in quick if found.source != name]
