@@ -21,7 +21,7 @@ import numpy as np
 from core.events import UnreadableError
 
 if TYPE_CHECKING:
-    from core.types import Rows, Scores
+    from core.types import Recommendation, Rows, Scores
 
 LIST_ROWS = 100
 """Rows of a list, as far as so many were scored."""
@@ -69,6 +69,17 @@ class PrecomputedList(NamedTuple):
     rows: Rows
     scores: Scores
     created_s: float
+
+    @classmethod
+    def of(cls, answer: Recommendation, created_s: float) -> PrecomputedList:
+        """What is kept of an answer of the deep rung: the rows that its model scored.
+
+        Args:
+            answer: from the deep rung.
+            created_s: when it was made, seconds since the epoch.
+        """
+        scored = np.isfinite(answer.scores)
+        return cls(answer.rows[scored], answer.scores[scored], created_s)
 
 
 def encode_list(version: str, user: int, rows: Rows, scores: Scores, created_s: float) -> bytes:

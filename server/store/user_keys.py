@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+_EVENTS, _IN_HEX = "}:events", "}:hex:events"
+_special = re.compile(r"([\\*?\[\]])")
+
 
 class UserKeys:
     """Keys of the users of one namespace.
@@ -41,6 +46,26 @@ class UserKeys:
     def precomputed(self, user_id: str) -> str:
         """Where a user's precomputed list lies."""
         return self._lists + _tagged(user_id)
+
+    @property
+    def precompute_records(self) -> str:
+        """Where the records of the runs that made the lists lie, a field for each shard; no user's key is like that."""
+        return f"{self._lists}shards"
+
+    @property
+    def every_user(self) -> str:
+        """A pattern for SCAN that the events of every user match."""
+        return _special.sub(r"\\\1", f"{self.prefix}{{") + "*:events"
+
+    def user_of(self, key: bytes) -> str | None:
+        """Whose events lie under a key; None where it is no key of events."""
+        try:
+            tagged = key.decode().removeprefix(self.prefix)
+            if tagged.endswith(_IN_HEX):
+                return bytes.fromhex(tagged[1 : -len(_IN_HEX)]).decode()
+        except ValueError:  # no id is anything but UTF-8
+            return None
+        return tagged[1 : -len(_EVENTS)] if tagged.endswith(_EVENTS) else None
 
 
 def _tagged(user_id: str) -> str:

@@ -8,10 +8,14 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from redis.crc import key_slot
 
+from core.precompute_record import Shard, ShardRecord, Task
+from core.precomputed import PrecomputedList
 from core.types import Reason
+from server.store.batch_store import BatchStore
 from server.store.user_store import RedisUserStore
 from server.telemetry.rate_limited_log import RateLimitedLog
 from tests.contracts.store_contract import LISTS, SEEN_TYPES, UserStoreContract, event
@@ -157,6 +161,28 @@ class TestInACluster(UserStoreContract):
         assert {node.client.dbsize() > 0 for node in three_masters.nodes} == {True}
         assert {u: set(s.events) for u, s in states.items()} == {u: set(e) for u, e in users.items()}
         assert small._pool._open == 0
+
+    async def test_a_job_finds_and_reads_users_on_every_node_and_keeps_its_records(
+        self, three_masters: Cluster
+    ) -> None:
+        jobs = BatchStore.open(three_masters.url, uuid.uuid4().hex, "v1")
+        users = {f"user-{i}": [event(i), event(i + 1, "purchase")] for i in range(60)}
+        await jobs.load(users)
+        found = [user_id async for user_id in jobs.user_ids()]
+        states = await jobs.read_many(found)
+        made = PrecomputedList(np.array([3, 1], np.int32), np.array([0.5, 0.25], np.float32), 1.0)
+        await jobs.write_lists(dict.fromkeys(found, made))
+        record = ShardRecord(Task("v1", "", 60, Shard(), "all", 100, 1.0), "run", 1, 0.0, 0.0)
+        await jobs.swap_record("", record)
+
+        assert sorted(found) == sorted(users)
+        assert {u: set(s.events) for u, s in zip(found, states, strict=True)} == {u: set(e) for u, e in users.items()}
+        for user_id in found:
+            read = (await jobs.read_list(user_id)).precomputed
+            assert read is not None
+            assert read.rows.tolist() == [3, 1]
+        assert await jobs.records() == (record,)
+        await jobs.close()
 
     @pytest.mark.parametrize("user_id", ["ada", "}x", "{a}b", "a}b", "{", "ü"])
     async def test_the_slot_of_a_users_keys_is_the_servers(
