@@ -225,8 +225,9 @@ def begin(
         found: the stored record of the shard.
         run: id of a new run.
         now_s: seconds since the epoch.
-        resume: go on with a run that stopped half way.
-        again: begin anew where the shard is complete; without ``resume`` also where a run stopped half way.
+        resume: go on with a run that stopped half way, unless it is too old.
+        again: begin anew where the shard is complete, or where a run that stopped half way had another task; without
+            ``resume`` wherever one stopped half way.
 
     Raises:
         PrecomputeError: a run stopped half way and neither is asked for, or it had another task.
@@ -241,11 +242,14 @@ def begin(
         )
     if not found.complete and not 0 <= now_s - found.started_s <= RESUMABLE_SHARE * task.ttl_s:
         return new
-    before = asdict(found.task)
-    for name, value in asdict(task).items():
-        if before[name] != value:
-            raise PrecomputeError(
-                f"shard {task.shard} of {task.version} was begun with another {name}: {before[name]}, now it is "
-                f"{value}. Use what it was begun with, or begin anew with --again"
-            )
+    before, asked = asdict(found.task), asdict(task)
+    different = [name for name, value in asked.items() if before[name] != value]
+    if different and again:
+        return new
+    if different:
+        name = different[0]
+        raise PrecomputeError(
+            f"shard {task.shard} of {task.version} was begun with another {name}: {before[name]}, now it is "
+            f"{asked[name]}. Use what it was begun with, or begin anew with --again"
+        )
     return found if found.complete else replace(found, attempt=found.attempt + 1, updated_s=now_s)

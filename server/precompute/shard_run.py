@@ -109,7 +109,7 @@ async def begin_shard(store: BatchStore, task: Task, run: str, *, resume: bool, 
     stored = await store.swap_record(stored, record)
     if resume and found is not None and not found.complete and record.run != found.run:
         hours = abs(now_s - found.started_s) / 3600
-        return Begun(record, stored, f"the run that stopped half way began {hours:.1f} h ago: its lists are too old")
+        return Begun(record, stored, f"the run that stopped half way began {hours:.1f} h ago or had other options")
     return Begun(record, stored)
 
 

@@ -7,10 +7,11 @@ import sys
 import typer
 
 from core.manifest import BundleError
+from core.precompute_record import PrecomputeError
 from offline.errors import InputError
 from server.release.bundle_copy import BundleStoreError
 from server.store.embedded import StoreError
-from terrace.cli import ask, build, bundle, compare, demo, ingest, quality, release, serve
+from terrace.cli import ask, build, bundle, compare, demo, ingest, precompute, quality, release, serve
 from terrace.cli.output import UNREACHABLE, print_error
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.command("compare")(compare.compare)
 app.command("quality")(quality.quality)
 app.command("serve")(serve.serve)
 app.command("ingest")(ingest.ingest)
+app.add_typer(precompute.app, name="precompute")
 app.command("recommend")(ask.recommend)
 app.command("similar")(ask.similar)
 app.add_typer(bundle.app, name="bundle")
@@ -55,7 +57,7 @@ def main() -> None:
     except BundleStoreError as error:
         print_error(error)
         sys.exit(UNREACHABLE)
-    except (BundleError, InputError, StoreError) as error:
+    except (BundleError, InputError, PrecomputeError, StoreError) as error:
         print_error(error)
         sys.exit(BAD_INPUT)
     except ModuleNotFoundError as error:

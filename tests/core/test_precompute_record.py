@@ -152,3 +152,4 @@ def test_a_shard_of_another_bundle_or_with_other_options_is_not_gone_on_with(
 
     with pytest.raises(PrecomputeError, match=f"begun with another {name}: {value}"):
         begun(other, resume=True)
+    assert begun(other, resume=True, again=True).run == "run-2"

@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def built(shop: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """Folder of bundles with one bundle, signed by the key beside the folder, and the figures that its build printed."""
-    parent = tmp_path_factory.mktemp("built")
-    bundles = parent / "bundles"
-    terrace("bundle", "keygen", str(parent / "key"))
-    done = terrace("build", *shop, "--bundles", str(bundles), "--sign-key", str(parent / "key"), "--json")
-    return bundles, json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
 def address(
     built: tuple[Path, dict[str, Any]], shop: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
