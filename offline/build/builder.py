@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from offline.split.cases import Cases
     from offline.split.cuts import Cut
     from offline.split.windows import Plan
+    from ranking.tower_result import TowerResult
 
 CHOOSE_S = 60.0
 """No new trial of CF parameters starts after so many seconds."""
@@ -58,6 +59,11 @@ class Builder:
         plan: the windows.
 
         warnings: what was not done as the options wanted, in words; grows while drafts are made.
+
+        precomputed_above_cf: ``Manifest.precomputed_above_cf`` of every draft to come. It takes the serving code to find
+            out, so whoever drives that sets it; None = nobody has yet, which means yes.
+
+        list_ages_of_validation: the figures by which that was decided.
     """
 
     def __init__(
@@ -85,6 +91,8 @@ class Builder:
         self.world = world
         self.plan: Plan = plan_of(world.log, split, horizon_days)
         self.warnings: list[str] = []
+        self.precomputed_above_cf: bool | None = None
+        self.list_ages_of_validation: Mapping[str, Any] | None = None
         self._split, self._seed, self._with_deep, self._progress = split, seed, deep, progress
         self._training = training or Training()
 
@@ -127,13 +135,26 @@ class Builder:
         """Write a sealed bundle that knows the world up to ``cut`` into an empty folder, without figures."""
         known = Known.at(self.world, cut)
         model = self._model
+        tower = None if model is None else self._trainer.towers.next(known, model.tower)
+        return self._draft(folder, known, tower, version)
+
+    def draft_for_choices(self, folder: Path) -> Manifest | None:
+        """The same at the validation window's cut, for what is chosen there; None where there is no deep rung."""
+        model = self._model
         if model is None:
-            return _write(folder, self.world, fit(self.world, known, self.recipe), version)
-        tower = self._trainer.towers.next(known, model.tower)
-        fitted = self._trainer.fit(known, tower)
-        (folder / "model").mkdir()
-        about = self._trainer.write(folder / "model", model, tower, fitted)
-        return _write(folder, self.world, fitted, version, about)
+            return None
+        return self._draft(folder, Known.at(self.world, self.plan.valid.cut), model.tower, "not published")
+
+    def _draft(self, folder: Path, known: Known, tower: TowerResult | None, version: str) -> Manifest:
+        model = self._model
+        about: dict[str, Any] = {}
+        if model is None or tower is None:
+            fitted = fit(self.world, known, self.recipe)
+        else:
+            fitted = self._trainer.fit(known, tower)
+            (folder / "model").mkdir()
+            about = self._trainer.write(folder / "model", model, tower, fitted)
+        return _write(folder, self.world, fitted, version, about, above_cf=self.precomputed_above_cf is not False)
 
     def test_cases(self, *, new_only: bool = True) -> tuple[Cases, Sequence[UserState], dict[str, Any]]:
         """The cases of the test window, what the store would know of their users, and a description for the figures.
@@ -147,7 +168,7 @@ class Builder:
 
 
 def _write(
-    folder: Path, world: World, fitted: Fitted, version: str, model: Mapping[str, Any] | None = None
+    folder: Path, world: World, fitted: Fitted, version: str, model: Mapping[str, Any], *, above_cf: bool
 ) -> Manifest:
     """Write everything but the model into the folder and seal it, without figures."""
     for name in ("catalogue", "cf", "similar", "generators"):
@@ -165,6 +186,7 @@ def _write(
         built_at=datetime.now(UTC).isoformat(timespec="seconds"),
         code_version=importlib.metadata.version("terrace"),
         data=world.data.report.as_dict(),
-        model=model or {},
+        model=model,
+        precomputed_above_cf=above_cf,
     )
     return seal(folder, manifest)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from offline.evaluate.beyond_accuracy import Background
 from offline.evaluate.cold_start import cold_items, cold_users
 from offline.evaluate.example_lists import examples
+from offline.evaluate.latency import MAX_CASES as LATENCY_CASES
 from offline.evaluate.latency import latency_curve
+from offline.evaluate.list_ages import MAX_CASES as MAX_MOMENTS
+from offline.evaluate.list_ages import NIGHT_H, active_moments, list_ages, lists_made_before, with_list
 from offline.evaluate.measurement import measure, order
 from offline.evaluate.recommended_lists import EvaluationSet
 from offline.evaluate.segments import by_activity, by_item_age, first_events
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 MAX_REPEAT_CASES = 5_000
 """Cases that are evaluated once more with repeats allowed, at most."""
-NOT_REPRODUCIBLE = ("latency",)
+NOT_REPRODUCIBLE = ("latency", "latency_with_lists")
 """Keys of the figures that a second run gives differently, since a clock decides them."""
 
 
@@ -60,7 +64,8 @@ def evaluate(
         ``differences``: each rung minus the one below, per case; ``generators``: see ``Proposals`` and
         ``Measurement.generators``; ``segments``: ``activity`` and ``item_age``; ``repeats``: the first three again where
         items that the user had may come back, None where nobody came back to one; ``cold_items``, ``cold_users``,
-        ``latency``, ``examples``: see their modules; ``order``: rungs, best last. Item ages and cold starts are
+        ``latency``, ``list_ages``, ``examples``: see their modules; ``latency_with_lists``: the same once more where every
+        user has a list of the night before; ``order``: rungs, best last. Ages of items and lists and cold starts are
         None where time means nothing. Empty where there are no cases.
     """
     cases, states, split = made.test_cases()
@@ -77,6 +82,7 @@ def evaluate(
     timed = made.plan.horizon_days is not None
     first_s = first_events(log, cut, made.world.n_items) if timed else None
     users, ends = test_set.cases.users, test_set.cases.ends
+    moments = active_moments(made.world, made.plan.test, MAX_MOMENTS if max_cases is None else max_cases)
     return {
         "split": {**split, "allow_repeats": False, "cases": len(test_set), "of": len(every)},
         "rungs": rungs,
@@ -92,11 +98,26 @@ def evaluate(
         if timed
         else None,
         "latency": latency_curve(served, test_set, progress=progress),
+        "latency_with_lists": None if moments is None else _latency_with_lists(made, served, test_set, progress),
+        "list_ages": list_ages(served, made.world, moments, progress=progress),
         "examples": examples(
             served, test_set, measured.lists[measured.top], made.world.data.user_ids, made.world.data.titles
         ),
         "order": order(rungs),
     }
+
+
+def _latency_with_lists(
+    made: Builder, served: ServedBundle, test_set: EvaluationSet, progress: Progress
+) -> list[dict[str, Any]] | None:
+    """``latency_curve`` where every user has a list of the night before; None where there is no rung to make it."""
+    if served.bundle.scorer is None:
+        return None
+    sampled = test_set.sample(LATENCY_CASES)
+    lists = lists_made_before(served, made.world, sampled, NIGHT_H * 3600, progress=progress)
+    return latency_curve(
+        served, replace(sampled, states=list(map(with_list, sampled.states, lists))), progress=progress
+    )
 
 
 def _repeats(

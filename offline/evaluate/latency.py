@@ -29,7 +29,8 @@ def latency_curve(
 ) -> list[dict[str, Any]]:
     """Quality of the lists under each deadline, one case at a time, without network and store.
 
-    Measured with a real clock: the figures differ between machines and between runs.
+    Measured with a real clock: the figures differ between machines and between runs. PRECOMPUTED is among the rungs where
+    the states of the cases have lists.
 
     Returns:
         For each deadline ``ndcg@20`` with its ``interval``, ``tiers`` (rung -> share of lists), ``scored_share`` (of
@@ -38,11 +39,13 @@ def latency_curve(
         cases without a deadline.
     """
     sampled = test_set.sample(MAX_CASES)
+    has_lists = any(state.precomputed is not None for state in sampled.states)
+    rungs = sorted({*available_rungs(served), *((Tier.PRECOMPUTED,) if has_lists else ())})
     unhurried = {
         tier.name: _main_metric(
             recommend_all(served, sampled, tier, what="unhurried", progress=progress).hits, sampled
         )["mean"]
-        for tier in available_rungs(served)
+        for tier in rungs
     }
     curve = []
     for step, deadline_ms in enumerate(DEADLINES_MS):
@@ -65,7 +68,7 @@ def latency_curve(
                 "deadline_ms": deadline_ms,
                 MAIN: quality["mean"],
                 "interval": quality,
-                "tiers": {tier.name: tiers[tier] / len(sampled) for tier in available_rungs(served)},
+                "tiers": {tier.name: tiers[tier] / len(sampled) for tier in rungs},
                 "scored_share": mean(np.array(scored)),
                 "p50_ms": float(np.percentile(took_ms, 50)),
                 "p99_ms": float(np.percentile(took_ms, 99)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from offline.evaluate.measurement import MAIN
 from offline.evaluate.public_data import NEW, REPEATS
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ def markdown(
         n_users = figures["repeats"]["split"]["cases"]
         parts += ["", f"With repeats allowed, {n_users:,} users:", ""]
         parts += _table(protocol.metrics, figures["repeats"], beside[REPEATS])
-    parts += ["", _generators(figures["generators"]), "", "| target | bound | reached | met |", "|---|---|---|---|"]
+    parts += ["", _generators(figures["generators"])]
+    if (figures.get("list_ages") or {}).get("ages"):
+        parts += ["", *_list_ages(figures["list_ages"])]
+    parts += ["", "| target | bound | reached | met |", "|---|---|---|---|"]
     for entry in targets:
         met = {True: "yes", False: "**no**", None: "cannot be said"}[entry["met"]]
         met += ", the interval reaches below" if entry["chance"] else ""
@@ -53,6 +57,25 @@ def _cells(values: Mapping[str, Any], metrics: Sequence[str], *, signed: bool = 
     return " | ".join(
         f"{values[name]['mean']:{sign}.4f} [{values[name]['low']:.4f}, {values[name]['high']:.4f}]" for name in metrics
     )
+
+
+def _list_ages(found: Mapping[str, Any]) -> list[str]:
+    """Precomputed lists by their age, beside the other rungs at the moment of the request."""
+    rungs, pairs = (list(found["ages"][0][part]) for part in ("rungs", "differences"))
+    where = "above" if found.get("above_cf", True) else "below"
+    heading = f"Precomputed lists by age, at moments when {found['cases']:,} users were active; {_plain(MAIN)}."
+    rows = [
+        f"{heading} On the ladder they stand {where} `CF`.",
+        "",
+        f"| made before | users | active since | {' | '.join(f'`{name}`' for name in (*rungs, *pairs))} |",
+        f"|---|---|---|{'---|' * (len(rungs) + len(pairs))}",
+    ]
+    for age in found["ages"]:
+        cells = [f"{age['hours']:g} h", f"{age['cases']:,}", f"{age['active_since']:.0%}"]
+        cells += [f"{age['rungs'][name][MAIN]['mean']:.4f}" for name in rungs]
+        cells += [_cells(age["differences"][pair], (MAIN,), signed=True) for pair in pairs]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def _generators(generators: Mapping[str, Any]) -> str:

@@ -88,6 +88,48 @@ def window_cases(
     return Cases(index, ends[index], request_time_s, tuple(relevant))
 
 
+def moments_of_activity(
+    log: EventLog,
+    cut: Cut,
+    until: Cut,
+    *,
+    targets: frozenset[int],
+    hidden: frozenset[int] = frozenset(),
+    seed: int = 0,
+) -> Cases:
+    """The cases of ``window_cases``, each asked at a moment of the window when its user did something.
+
+    A cut in time asks everybody at once, and most users did their last thing long before. People ask for
+    recommendations while they are active: of each user one moment is drawn among those after which something relevant
+    came. Known is what the user did strictly before it.
+
+    Args:
+        log: every event, known or not.
+        cut: where the window begins.
+        until: where it ends, and the relevant items with it.
+        targets: codes of the event types that make an item relevant.
+        hidden: see ``window_cases``.
+        seed: of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    starts, stops = cut.ends(log), until.ends(log)
+    is_target, hides = np.isin(log.types, list(targets)), np.isin(log.types, list(hidden))
+    users, ends, relevant = [], [], []
+    for user in np.flatnonzero(stops > starts):
+        start, stop = int(starts[user]), int(stops[user])
+        _, firsts = np.unique(log.times[start:stop], return_index=True)
+        for end in rng.permutation(firsts + start).tolist():
+            before = slice(int(log.ptr[user]), end)
+            rows = np.setdiff1d(log.items[end:stop][is_target[end:stop]], log.items[before][hides[before]])
+            if len(rows):
+                users.append(user)
+                ends.append(end)
+                relevant.append(rows)
+                break
+    index = np.array(ends, np.int64)
+    return Cases(np.array(users, np.int64), index, log.times[index].astype(np.float64), tuple(relevant))
+
+
 def user_states(
     log: EventLog, cases: Cases, ids: Sequence[str], types: Sequence[str], hidden: frozenset[int]
 ) -> list[UserState]:

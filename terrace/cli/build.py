@@ -107,7 +107,7 @@ def build(
             judged = replace(found, manifest=replace(found.manifest, gate=entry))
             page = report(judged, earlier, made.warnings, f"Build from {Path(events).name}")
         else:
-            folder = release(made, bundles, found, entry, earlier, signer)
+            folder = release(made, bundles, found, entry, progress, earlier, signer)
             page = (folder / "report.html").read_text(encoding="utf-8")
     if report_to is not None:
         report_to.write_text(page, encoding="utf-8")

@@ -98,7 +98,7 @@ def demo(
         # A first look should end with answers, also on data on which a rung is worth nothing.
         gate = gate_entry(check(measured, previous), "mark")
         earlier = release_earlier(made, bundles, measured)
-        bundle = release(made, bundles, measured, gate, previous)
+        bundle = release(made, bundles, measured, gate, progress, previous)
         show(measured.figures, as_json=False)
         for line in verdict_lines(gate):
             console.print(line, soft_wrap=True, highlight=False)

@@ -173,6 +173,8 @@ def figures_table(metrics: Mapping[str, Any]) -> list[Table]:
     for pair, values in metrics["differences"].items():
         rungs.add_row(pair, *(_interval(values[n], signed=True) for n in names), "", "")
     tables = [rungs, _generators_table(metrics["generators"])]
+    if (metrics.get("list_ages") or {}).get("ages"):
+        tables.append(_list_ages_table(metrics["list_ages"], f"ndcg@{k}"))
     if metrics.get("latency"):
         tables.append(_deadline_table(metrics["latency"], f"ndcg@{k}"))
     return tables
@@ -198,6 +200,24 @@ def _generators_table(generators: Mapping[str, Any]) -> Table:
         "adds: recall of the pool that is lost without it"
     )
     return found
+
+
+def _list_ages_table(found: Mapping[str, Any], metric: str) -> Table:
+    table = Table(
+        title=f"How precomputed lists age: {metric} at moments when {found['cases']:,} users were active",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    rungs, pairs = (list(found["ages"][0][part]) for part in ("rungs", "differences"))
+    for column in ("age, hours", "users", "active since", *rungs, *pairs):
+        table.add_column(column, justify="right", no_wrap=True)
+    for age in found["ages"]:
+        values = [f"{age['rungs'][name][metric]['mean']:.4f}" for name in rungs]
+        steps = [_interval(age["differences"][pair][metric], signed=True) for pair in pairs]
+        table.add_row(f"{age['hours']:g}", f"{age['cases']:,}", f"{age['active_since']:.0%}", *values, *steps)
+    where = "above" if found.get("above_cf", True) else "below"
+    table.caption = f"on the ladder the lists stand {where} CF, as the validation window decided"
+    return table
 
 
 def _deadline_table(curve: Sequence[Mapping[str, Any]], metric: str) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from contextlib import contextmanager
@@ -94,6 +95,7 @@ def measure(made: Builder, progress: Progress) -> Measured:
     from offline.publish.compare import Measured
     from terrace.cli.served import InProcess
 
+    place_lists(made, progress)
     folder = made.world.scratch / "evaluated"
     folder.mkdir()
     manifest = made.draft(folder, made.plan.test.cut, version="not published")
@@ -105,10 +107,35 @@ def measure(made: Builder, progress: Progress) -> Measured:
 
     with InProcess(folder) as served:
         figures = evaluate(made, served, keep=keep, progress=progress)
+    if figures.get("list_ages"):
+        figures["list_ages"]["validation"] = made.list_ages_of_validation
+        figures["list_ages"]["above_cf"] = made.precomputed_above_cf
     if not figures:
         print_warning("nobody turned to anything new in the last window, so there is nothing to measure")
     measured = replace(manifest, metrics=figures, rungs=tuple(figures.get("order", ())))
     return Measured(measured, kept[0] if kept else None)
+
+
+def place_lists(made: Builder, progress: Progress) -> None:
+    """Choose on the validation window where precomputed lists stand on the ladder of every draft to come; once.
+
+    What ``offline.evaluate.list_ages`` found there is kept in ``Builder.list_ages_of_validation``.
+    """
+    from offline.evaluate.list_ages import MAX_CHOICE_CASES, NIGHT_H, above_cf, active_moments, list_ages
+    from terrace.cli.served import InProcess
+
+    if made.precomputed_above_cf is not None:
+        return
+    found = None
+    moments = active_moments(made.world, made.plan.valid, MAX_CHOICE_CASES)
+    if moments is not None:
+        folder = made.world.scratch / "validation"
+        folder.mkdir()
+        if made.draft_for_choices(folder) is not None:
+            with InProcess(folder) as served:
+                found = list_ages(served, made.world, moments, ages_h=(NIGHT_H,), progress=progress)
+        shutil.rmtree(folder)
+    made.precomputed_above_cf, made.list_ages_of_validation = above_cf(found), found
 
 
 def find_bundle(name: str, bundles: Path) -> Path:
@@ -155,6 +182,7 @@ def release(
     bundles: Path,
     measured: Measured | None,
     gate: dict[str, Any],
+    progress: Progress,
     previous: Measured | None = None,
     signer: PrivateKey | None = None,
 ) -> Path:
@@ -165,6 +193,7 @@ def release(
     from offline.publish.html_report import FILE_NAME as REPORT_NAME
     from terrace.cli.served import InProcess
 
+    place_lists(made, progress)
     version = version_at(time.time())
     with drafting(bundles, version) as draft:
         manifest = replace(made.draft(draft, made.plan.release, version=version), gate=gate)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from offline.evaluate.list_ages import above_cf
 from server.store.user_store import MAX_STORED_EVENTS
 from terrace.cli import output
 from terrace.cli.build import build, evaluate
@@ -50,6 +51,20 @@ def test_a_build_measures_every_rung_and_generator(built: tuple[Path, dict[str, 
     assert set(figures["differences"]) == {"CF - POPULARITY", "DEEP - CF"}
     assert {"co_occurrence", "ann", "content", "buy_again", "popularity", "union"} <= set(figures["generators"])
     assert figures["split"]["cases"] > 20
+
+
+def test_a_build_measures_how_lists_age_and_places_them_by_the_window_before(
+    built: tuple[Path, dict[str, Any]],
+) -> None:
+    found = built[1]["list_ages"]
+    assert [age["hours"] for age in found["ages"]] == [1.0, 6.0, 24.0, 168.0]
+    assert found["validation"]["ages"][0]["hours"] == 24.0
+    assert found["above_cf"] is above_cf(found["validation"])
+    shown = json.loads(terrace("bundle", "show", str(built[0]), "--json").stdout)
+    assert shown["precomputed_above_cf"] is found["above_cf"]
+    assert {tier for point in built[1]["latency_with_lists"] for tier in point["tiers"]} == {
+        "POPULARITY", "CF", "PRECOMPUTED", "DEEP",
+    }  # fmt: skip
 
 
 def test_the_bundle_shows_what_is_in_it(built: tuple[Path, dict[str, Any]]) -> None:

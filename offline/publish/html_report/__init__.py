@@ -10,6 +10,8 @@ from markupsafe import Markup
 from offline.publish.compare import main_metric, top_rung
 from offline.publish.html_report import bundle_sections, rung_sections
 from offline.publish.html_report.baseline_section import plain_methods
+from offline.publish.html_report.deadline_section import deadlines
+from offline.publish.html_report.list_section import precomputed_lists
 from offline.publish.html_report.parts import count, measure, nice, percent, plain
 from offline.publish.html_report.svg import mark, tag
 
@@ -84,7 +86,8 @@ def _sections(
     if figures:
         found = [
             rung_sections.rungs(figures),
-            rung_sections.deadlines(figures),
+            deadlines(figures),
+            precomputed_lists(figures),
             bundle_sections.generators(figures),
             rung_sections.segments(figures),
             rung_sections.repeats(figures),

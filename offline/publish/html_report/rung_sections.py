@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from offline.publish.compare import main_metric, top_rung
-from offline.publish.html_report.charts import Mark, Row, by_deadline, intervals
+from offline.publish.compare import main_metric
+from offline.publish.html_report.charts import Mark, Row, intervals
 from offline.publish.html_report.parts import (
     Picture,
     Section,
@@ -36,8 +36,6 @@ _BEYOND = {
     "popularity_bias": ("popularity bias", lambda value: plain(value, 2)),
     "reached": ("rung reached", percent),
 }
-_READY = 0.99
-PHONE = 430.0
 
 
 def rungs(
@@ -106,73 +104,6 @@ def _difference_table(differences: Mapping[str, Any]) -> Table:
         rows,
         "mean, and under it the 95 % interval",
         folded="Differences in every metric",
-    )
-
-
-def deadlines(figures: Mapping[str, Any]) -> Section:
-    """Quality against the time that a caller gives."""
-    title, anchor = "What a deadline buys", "deadlines"
-    curve = figures.get("latency") or []
-    if len(curve) < 2:
-        return Section(anchor, title, "", missing="Not measured in this build.")
-    metric = main_metric(figures)
-    at = [entry["deadline_ms"] for entry in curve]
-    quality = [entry[metric] for entry in curve]
-    names = [name for name in figures["rungs"] if any(entry["tiers"].get(name) for entry in curve)]
-    shares = {name: [entry["tiers"].get(name, 0.0) for entry in curve] for name in names}
-    scored = [entry.get("scored_share") for entry in curve]
-    ribbon = [(entry["interval"]["low"], entry["interval"]["high"]) for entry in curve if "interval" in entry]
-    # Bundles from before there was such a figure are drawn without the dashed lines.
-    levels = curve[0].get("unhurried", {})
-    drawings = tuple(
-        by_deadline(
-            at, quality, shares=shares, scored=scored, levels=levels, metric=measure(metric), ribbon=ribbon, width=width
-        )
-        for width in (960.0, PHONE)
-    )
-    top = top_rung(figures)
-    ready = next((entry["deadline_ms"] for entry in curve if entry["tiers"].get(top, 0.0) >= _READY), None)
-    lowest = names[0]
-    climbs = (
-        f"From {ready:g} ms on, practically every answer comes from {top}."
-        if ready is not None
-        else f"With {at[-1]:g} ms, {percent(curve[-1]['tiers'].get(top, 0.0))} of the answers come from {top}; people without any history stay on {lowest}."
-    )
-    rows = tuple(
-        (
-            f"{entry['deadline_ms']:g}",
-            plain(entry[metric]),
-            *(percent(entry["tiers"].get(name, 0.0)) for name in names),
-            percent(entry.get("scored_share")),
-            plain(entry.get("p50_ms"), 1),
-            plain(entry.get("p99_ms"), 1),
-        )
-        for entry in curve
-    )
-    n_cases = curve[0].get("cases")
-    return Section(
-        anchor,
-        title,
-        "The same cases under real deadlines, one at a time, on the machine that built this bundle. Too little time costs quality, never an "
-        f"answer: each request keeps the best rung it has reached. {climbs}",
-        (
-            Picture(
-                drawings,
-                f"Measured with a clock on {n_cases} of the cases. Dashed: each rung without a deadline, on the same ones. "
-                "Dotted: of DEEP answers, the share of candidates that the model scored.",
-                wide=True,
-            ),
-        ),
-        (
-            Table(
-                ("deadline, ms", measure(metric), *names, "pool scored", "median, ms", "p99, ms"),
-                rows,
-                "share of answers by rung; of DEEP answers, the share of the pool that the model scored; time an answer took",
-                words=0,
-                folded="The figures",
-            ),
-        ),
-        rung_legend(names),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from core.manifest import read_manifest
 from core.query import Request
 from core.types import Tier, UserState
 from offline.build.builder import Builder
@@ -77,6 +78,21 @@ def test_everything_is_measured_that_the_split_can_tell(figures: dict[str, Any])
     assert sum(s["cases"] for s in figures["segments"]["activity"]) == figures["split"]["cases"]
     assert {tier for point in figures["latency"] for tier in point["tiers"]} == {"POPULARITY", "CF"}
     assert figures["examples"]
+    assert figures["list_ages"] is figures["latency_with_lists"] is None  # there is no deep rung to make lists
+
+
+def test_where_lists_stand_on_the_ladder_is_written_into_every_draft(
+    draft: tuple[Builder, InProcess], tmp_path: Path
+) -> None:
+    made, served = draft
+    assert served.bundle.manifest.precomputed_above_cf
+    made.precomputed_above_cf = False
+
+    found = made.draft(tmp_path, made.plan.test.cut, version="below")
+    made.precomputed_above_cf = None
+
+    assert not found.precomputed_above_cf
+    assert not read_manifest(tmp_path).precomputed_above_cf
 
 
 def test_a_generator_of_own_items_speaks_only_where_repeats_are_allowed(figures: dict[str, Any]) -> None:

@@ -88,8 +88,23 @@ def whole() -> dict[str, Any]:
             }
             for n, d in enumerate((1.0, 5.0, 20.0, 100.0))
         ],
+        "latency_with_lists": [
+            {"deadline_ms": d, "ndcg@20": 0.08 + 0.01 * n, "tiers": {"PRECOMPUTED": 1 - n / 3, "DEEP": n / 3}}
+            for n, d in enumerate((1.0, 5.0, 20.0, 100.0))
+        ],
+        "list_ages": {"cases": 9, "above_cf": False, "ages": [list_age(1.0), list_age(168.0, after=False)]},
         "examples": [person],
     }
+
+
+def list_age(hours: float, *, after: bool = True) -> dict[str, Any]:
+    """Figures of lists of one age."""
+    part = {
+        "cases": 8,
+        "rungs": {rung: {"ndcg@20": interval(0.1)} for rung in ("CF", "PRECOMPUTED", "DEEP")},
+        "differences": {f"PRECOMPUTED - {rung}": {"ndcg@20": interval(-0.02)} for rung in ("CF", "DEEP")},
+    }
+    return {"hours": hours, "covered": 0.9, "active_since": 0.4, **part, "after_activity": part if after else None}
 
 
 def manifest(found: dict[str, Any], **more: Any) -> Manifest:
@@ -151,6 +166,16 @@ def test_every_drawing_is_whole_and_says_what_it_shows() -> None:
         for text in chart.iter("text"):
             assert 0 <= float(text.attrib["x"]) <= width, text.text
             assert 0 <= float(text.attrib["y"]) <= height, text.text
+
+
+def test_lists_of_every_age_stand_beside_the_rungs_of_the_present() -> None:
+    words = " ".join(Page(render(manifest(whole()))).words.split())
+
+    assert "On the ladder of this bundle PRECOMPUTED stands below CF" in words
+    for said in ("1 h", "7 days", "90.0% who had one", "40.0% of them, active since"):
+        assert said in words
+    assert words.count("active since") == 1
+    assert "The same where everybody has a precomputed list of the night before" in words
 
 
 def test_hits_and_reasons_stand_beside_the_items() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from offline.read.event_log import EventLog
-from offline.split.cases import window_cases
+from offline.split.cases import Cases, moments_of_activity, window_cases
 from offline.split.cuts import LastEventsCut, ShareCut, TimeCut
 
 BUY, VIEW = 1, 2
@@ -105,3 +105,49 @@ def test_a_state_shows_the_newest_events_first_and_remembers_everything_consumed
     state = LOG.user_state(0, 5, ids, ["buy", "view"], frozenset({BUY}))
     assert [e.item_id for e in state.events] == ["i8", "i7", "i3", "i4", "i3"]
     assert len(state.seen) == 3
+
+
+def moments(log: EventLog, seed: int = 0) -> Cases:
+    return moments_of_activity(
+        log, TimeCut(30), TimeCut(50), targets=frozenset({BUY}), hidden=frozenset({BUY}), seed=seed
+    )
+
+
+def test_moments_of_activity_lie_in_the_window_and_something_new_follows() -> None:
+    """User 0 buys item 3 again at 35: only 7 at 36 is new, and the view at 37 has nothing behind it."""
+    found = [moments(LOG, seed) for seed in range(20)]
+
+    assert {tuple(cases.users.tolist()) for cases in found} == {(0, 1)}
+    assert {float(cases.request_time_s[0]) for cases in found} == {35.0, 36.0}
+    assert {rows.tolist()[0] for cases in found for rows in cases.relevant[:1]} == {7}
+    assert moments(LOG, 3).request_time_s.tolist() == moments(LOG, 3).request_time_s.tolist()
+
+
+def test_of_events_at_one_moment_none_is_known_at_it() -> None:
+    log = make_log([(0, 10, 1, BUY), (0, 40, 2, BUY), (0, 40, 3, BUY), (0, 40, 4, BUY)], 1)
+
+    found = moments(log)
+
+    assert found.ends.tolist() == [1]
+    assert found.relevant[0].tolist() == [2, 3, 4]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 99), st.integers(0, 9), st.sampled_from([BUY, VIEW])), min_size=1
+    ),
+    st.integers(0, 5),
+)
+def test_at_a_moment_only_what_came_before_it_is_known_and_what_follows_is_relevant(
+    events: list[tuple[int, int, int, int]], seed: int
+) -> None:
+    log = make_log(events, 5)
+    cases = moments(log, seed)
+
+    for user, end, at, relevant in zip(cases.users, cases.ends, cases.request_time_s, cases.relevant, strict=True):
+        assert 30 <= at < 50
+        assert (log.times[log.ptr[user] : end] < at).all()
+        assert (log.times[end : log.ptr[user + 1]] >= at).all()
+        later = [item for who, when, item, kind in events if who == user and at <= when < 50 and kind == BUY]
+        had = [item for who, when, item, kind in events if who == user and when < at and kind == BUY]
+        assert set(relevant.tolist()) == set(later) - set(had) != set()
