@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from core.types import Reason
 from server.store.batch_store import BatchStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from core.precompute_record import ShardRecord
 
@@ -121,23 +122,39 @@ async def precompute_complete(store: BatchStore, version: str) -> Completeness:
     return Completeness(version, tuple(problems), records, counts, read_again, unreadable)
 
 
-async def why_incomplete(url: str, namespace: str, version: str) -> str | None:
+async def why_incomplete(url: str, namespace: str, version: str, *, live: str | None = None) -> str | None:
     """Why a version must not be promoted yet as far as its lists are concerned; None where they are complete.
 
     Args:
         url: of the user store.
         namespace: of the deployment.
         version: of the bundle.
+        live: the version that is live. Where nothing was ever precomputed for either, this deployment has no lists, and
+            nothing is missing.
     """
     try:
-        store = BatchStore.open(url, namespace, version)
-        try:
+        if live is not None and not any([await _was_begun(url, namespace, each) for each in (live, version)]):
+            return None
+        async with _opened(url, namespace, version) as store:
             found = await precompute_complete(store, version)
-        finally:
-            await store.close()
     except (redis.RedisError, ValueError) as error:
         return f"whether its precomputed lists are complete cannot be looked up: {error}"
     return None if found.complete else "; ".join(found.problems)
+
+
+async def _was_begun(url: str, namespace: str, version: str) -> bool:
+    """Whether anything was precomputed for a version lately."""
+    async with _opened(url, namespace, version) as store:
+        return await store.has_records()
+
+
+@asynccontextmanager
+async def _opened(url: str, namespace: str, version: str) -> AsyncIterator[BatchStore]:
+    store = BatchStore.open(url, namespace, version)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def _records_of_one_run(every: Sequence[ShardRecord]) -> tuple[ShardRecord, ...]:

@@ -119,6 +119,14 @@ class BatchStore(RedisUserStore):
         stored = await self._client().hgetall(self._keys.precompute_records)
         return tuple(map(ShardRecord.from_json, stored.values()))
 
+    async def has_records(self) -> bool:
+        """Whether a run for the store's bundle was ever begun, as far as records are kept.
+
+        Raises:
+            redis.RedisError: the store failed.
+        """
+        return bool(await self._client().exists(self._keys.precompute_records))
+
     async def stored_record(self, shard: Shard) -> str:
         """The record of one shard as it is stored; empty where there is none.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from core.release import Release
-    from server.release.operations import Operations, Status
+    from server.release.operations import Operations, PromotionCheck, Status
     from server.release.release_store import ReleaseStore
 
 DEFAULT_PORT = 50052
@@ -115,7 +115,7 @@ def promote(
     force: Force = False,
     if_revision: Expected = None,
 ) -> None:
-    """Make the staged version live, once every replica has loaded it."""
+    """Make the staged version live, once every replica has loaded it and, where lists are precomputed, its are complete."""
     _change(
         lambda operations: operations.promote(force=force, expected_revision=if_revision),
         Where(store_url, store_url_file, data, namespace),
@@ -229,8 +229,8 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
-    async def answer(store: ReleaseStore) -> None:
-        admin = ReleaseAdmin(store, known_versions=versions_in(bundles))
+    async def answer(store: ReleaseStore, check: PromotionCheck) -> None:
+        admin = ReleaseAdmin(store, known_versions=versions_in(bundles), promotion_check=check)
         await serve_admin(
             admin, host, port, lambda bound: typer.echo(f"serving releases of {namespace} on {host}:{bound}")
         )

@@ -20,7 +20,7 @@ from terrace.cli.output import UNREACHABLE, print_error
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from server.release.operations import Operations
+    from server.release.operations import Operations, PromotionCheck
     from server.release.release_store import ReleaseStore
 
 REFUSED = 2
@@ -48,14 +48,14 @@ def with_operations(
     """Do something as an operator; arguments and errors as for ``with_store``."""
     from server.release.operations import Operations
 
-    async def run(store: ReleaseStore) -> T:
-        return await work(Operations(store, by or _somebody(), known_versions=known_versions))
+    async def run(store: ReleaseStore, check: PromotionCheck) -> T:
+        return await work(Operations(store, by or _somebody(), known_versions=known_versions, promotion_check=check))
 
     return with_store(run, where)
 
 
-def with_store(work: Callable[[ReleaseStore], Awaitable[T]], where: Where) -> T:
-    """Do something with the store of a release.
+def with_store(work: Callable[[ReleaseStore, PromotionCheck], Awaitable[T]], where: Where) -> T:
+    """Do something with the store of a release, and with what must agree before a version of it is promoted.
 
     Raises:
         typer.Exit: a rule or the store refuses; the message was printed.
@@ -70,7 +70,7 @@ def with_store(work: Callable[[ReleaseStore], Awaitable[T]], where: Where) -> T:
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
         try:
-            return await work(store)
+            return await work(store, _lists_check(store, url, where.namespace))
         finally:
             await store.close()
 
@@ -85,6 +85,18 @@ def versions_in(bundles: str | None) -> Callable[[], list[str]] | None:
         BundleError: its URL cannot be used.
     """
     return None if bundles is None else open_store(bundles).versions
+
+
+def _lists_check(store: ReleaseStore, url: str, namespace: str) -> PromotionCheck:
+    """Where a deployment precomputes lists, a version is promoted once its lists are complete."""
+
+    async def why_not(version: str) -> str | None:
+        from server.precompute.completeness import why_incomplete
+
+        release = await store.read()
+        return await why_incomplete(url, namespace, version, live=release.live_version if release else None)
+
+    return why_not
 
 
 @contextmanager

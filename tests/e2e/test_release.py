@@ -17,7 +17,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from core.manifest import MANIFEST_NAME
+from core.precompute_record import Shard, ShardRecord, Task
 from server.release.release_store import ReleaseStore
+from server.store.batch_store import BatchStore
 from server.store.embedded import EmbeddedStore
 from terrace.v1 import release_pb2 as pb
 from terrace.v1.release_pb2_grpc import ReleaseServiceStub
@@ -95,6 +97,23 @@ def test_from_the_first_version_to_a_promotion_and_back(release: Operator) -> No
     found = release.status()["release"]
     assert (found["slots"][found["live"]], found["revision"]) == ("v1", 5)
     assert found["note"] == "v2 rolled back to v1: fewer clicks"
+
+
+def test_where_lists_are_precomputed_a_version_without_them_is_promoted_by_force_alone(release: Operator) -> None:
+    async def precomputed() -> None:
+        store = BatchStore.open(release.url, release.namespace, "v1")
+        await store.swap_record("", ShardRecord(Task("v1", "", 60, Shard(), "all", 100, 3600.0), "run", 1, 0.0, 0.0))
+        await store.close()
+
+    asyncio.run(precomputed())
+    for version in ("v1", "v2"):
+        release("stage", version)
+    release.report(replica("web-1", "v1", "v2"))
+
+    refused = release("promote", expect=2).stderr
+
+    assert "v2 cannot be promoted yet: nothing was precomputed for v2" in refused
+    assert "v2 promoted, v1 before" in release("promote", "--force").stdout
 
 
 def test_a_frozen_version_is_shown_with_its_reason_and_refused_until_it_is_released(release: Operator) -> None:

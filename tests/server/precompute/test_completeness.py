@@ -178,3 +178,17 @@ async def test_a_store_that_is_away_is_no_complete_one(world: World) -> None:
 
     assert why is not None
     assert "cannot be looked up" in why
+
+
+async def test_a_deployment_that_never_precomputes_is_not_held_up_and_one_that_does_is(world: World) -> None:
+    async def why(live: str) -> str | None:
+        return await why_incomplete(world.url, world.namespace, world.version, live=live)
+
+    assert await why("before") is None
+    async with world.batch() as store:
+        await store.swap_record("", ShardRecord(world.task(), "run-1", 1, time.time(), time.time()))
+    assert "is not complete" in (await why("before") or "")
+    await world.run(again=True)
+    assert await why("before") is None
+    missing = await why_incomplete(world.url, world.namespace, "next", live=world.version)
+    assert "nothing was precomputed for next" in (missing or "")
