@@ -57,6 +57,13 @@ def filters(found: Figures) -> None:
     assert 0 < found["filters_users_beside_two_callers"]["none"]["answered_share"] <= 1
 
 
+def precompute(found: Figures) -> None:
+    assert found["precompute_scoring_per_s"] > 0
+    assert found["precompute_lists"] > 100
+    assert all(each["lists_per_s"] > 0 and each["share"] > 0 for each in found["precompute_by_processes"].values())
+    assert 0 < found["precompute_gb_for_a_million"] < 10
+
+
 CHECKS: dict[str, Callable[[Figures], None]] = {
     "overhead": overhead,
     "protection": protection,
@@ -65,6 +72,7 @@ CHECKS: dict[str, Callable[[Figures], None]] = {
     "memory": memory,
     "build_scale": build_scale,
     "filters": filters,
+    "precompute": precompute,
 }
 
 
