@@ -173,7 +173,7 @@ def _release(store_url: str | None, store_url_file: Path | None, namespace: str)
     """The release document; None where there is none, or no store is given."""
     if not (store_url or store_url_file):
         return None
-    return with_store(lambda store: store.read(), Where(store_url, store_url_file, STORE_DATA, namespace))
+    return with_store(lambda store, _: store.read(), Where(store_url, store_url_file, STORE_DATA, namespace))
 
 
 def _release_or_warning(store_url: str | None, store_url_file: Path | None, namespace: str) -> Release | None:
