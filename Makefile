@@ -14,8 +14,9 @@ DIR ?= ../shared/data
 MINUTES ?=
 ABLATE ?=
 SCENARIOS ?=
+LONG ?=
 
-.PHONY: setup protos check format test test-faults test-mutations test-spark demo serve build bench quality load clean
+.PHONY: setup protos check format test test-faults test-mutations test-spark demo serve build bench quality load swap clean
 
 setup: $(VENV)/.done-$(GROUP)
 
@@ -71,6 +72,9 @@ quality: setup
 
 load: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m loadtests.load --short $(SCENARIOS)
+
+swap: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m loadtests.swap $(if $(LONG),--long) --out build/swap.json
 
 clean:
 	rm -rf build $(VENV)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -43,17 +43,23 @@ def proportional_mb(pid: int) -> dict[str, float]:
     return {"Pss": found["Pss"], "Private": found["Private_Clean"] + found["Private_Dirty"]}
 
 
-def descendants(pid: int) -> list[int]:
-    """Process ids of what a process started, and what those started, parents first; without what has ended."""
+def children(pid: int) -> list[int]:
+    """Process ids of what a process started and what has not ended."""
     found: list[int] = []
     for task in Path("/proc", str(pid), "task").glob("*/children"):
-        try:
-            children = [int(child) for child in task.read_text(encoding="ascii").split()]
-        except OSError:  # ended meanwhile
-            continue
-        for child in children:
-            found += [child, *descendants(child)]
+        with suppress(OSError):  # ended meanwhile
+            found += [int(child) for child in task.read_text(encoding="ascii").split()]
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of what a process started, and what those started, parents first; without what has ended."""
+    return [each for child in children(pid) for each in (child, *descendants(child))]
+
+
+def descriptors_and_threads(pid: int) -> tuple[int, int]:
+    """Open file descriptors and threads of a process."""
+    return tuple(len(list(Path("/proc", str(pid), what).iterdir())) for what in ("fd", "task"))  # type: ignore[return-value]
 
 
 class Child:
@@ -146,14 +152,14 @@ class Server(Child):
         """Start it and wait until it is ready to answer.
 
         Args:
-            bundle: folder of the bundle.
+            bundle: folder of the bundle; or of bundles, of which the release document in the store says the live one.
             store_url: of the user store.
             options: more of ``terrace serve``.
             log: file for what it logs, which is shown otherwise.
             on: the cores that it may use.
         """
         where = (
-            "--bundle",
+            "--bundle" if (bundle / "manifest.json").exists() else "--bundles",
             str(bundle),
             "--store-url",
             store_url,
@@ -171,6 +177,16 @@ class Server(Child):
     def pids(self) -> list[int]:
         """Process ids of the supervisor and of what it started."""
         return [self.process.pid, *descendants(self.process.pid)]
+
+    @property
+    def loaders(self) -> list[int]:
+        """Process ids of its loader processes: one, but while workers are replaced."""
+        return children(self.process.pid)
+
+    @property
+    def workers(self) -> list[int]:
+        """Process ids of its workers, those that start or leave among them."""
+        return [worker for loader in self.loaders for worker in children(loader)]
 
     def cpu_s(self) -> float:
         """CPU seconds so far of all its processes that run."""

@@ -76,12 +76,6 @@ CHECKS: dict[str, Callable[[Figures], None]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bundles are made once and used by every benchmark."""
-    return tmp_path_factory.mktemp("bench")
-
-
 def test_every_benchmark_has_a_short_form_that_is_run_here() -> None:
     assert set(CHECKS) == set(BENCHMARKS)
 
