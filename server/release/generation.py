@@ -147,7 +147,7 @@ class Generation:
             [sys.executable, "-m", "server.release.loader_process", str(self._theirs.fileno())],
             stdin=subprocess.DEVNULL,
             pass_fds=(self._theirs.fileno(),),
-            start_new_session=True,  # Ctrl-C is for the supervisor
+            process_group=0,  # Ctrl-C is for the supervisor; in a session of its own it would have a core's time of its own
             env=environment,
         )
         self._theirs.close()

@@ -1,8 +1,8 @@
 """Opens the bundles of a generation and forks its workers: ``python -m server.release.loader_process DESCRIPTOR``.
 
 What a worker needs is in memory, frozen, before the first fork, so that workers share it. This process never imports
-grpc, starts no thread and no event loop: a fork copies nothing that is held by a thread. It may die, of a damaged index
-or of too little memory; those that serve do not.
+grpc and starts no event loop, and its one thread has ended before the first fork: a fork copies nothing that is held by
+a thread. It may die, of a damaged index or of too little memory; those that serve do not.
 
 It reads messages of its supervisor on the descriptor: ``open`` (once), then ``fork`` with a socket for the worker. It
 tells what was opened, and each worker's end. It ends when its supervisor has.
@@ -11,6 +11,7 @@ tells what was opened, and each worker's end. It ends when its supervisor has.
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import select
@@ -18,10 +19,11 @@ import signal
 import socket
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from core.manifest import BundleError, Fault
 from server.loader import load_sound_rungs
@@ -31,11 +33,15 @@ from server.settings import Settings
 from server.signature import trusted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from core.bundle import Bundle
     from server.release.channel import Message
 
+P = ParamSpec("P")
+T = TypeVar("T")
+_NICE = 5
+"""A third of the weight of those who serve (sched(7)): enough to get on where they leave nothing."""
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +74,7 @@ def main(descriptor: int) -> None:
                 return
             for message in messages:
                 if "open" in message:
-                    opened = _open(supervisor, message["open"])
+                    opened = _after_others(_open, supervisor, message["open"])
                 elif opened is not None:
                     pid = _fork(supervisor, opened, message["fork"])
                     workers[os.pidfd_open(pid)] = pid, message["fork"]["worker"]
@@ -77,6 +83,16 @@ def main(descriptor: int) -> None:
 def _tell(supervisor: BlockingChannel, message: Message) -> None:
     with suppress(BrokenPipeError, ConnectionResetError):
         supervisor.send(message)
+
+
+def _after_others(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of ``work``, from a thread that those who serve go before on cores that all of them need.
+
+    On Linux each thread has a priority of its own (sched(7)). A process that lowers its own cannot raise it again without
+    privileges, and hands it down to what it forks: workers, which are to serve.
+    """
+    with ThreadPoolExecutor(1, initializer=os.nice, initargs=(_NICE,)) as thread:
+        return thread.submit(work, *args, **kwargs).result()
 
 
 def _open(supervisor: BlockingChannel, wanted: Message) -> _Opened | None:
@@ -120,9 +136,8 @@ def _fork(supervisor: BlockingChannel, opened: _Opened, wanted: Message) -> int:
     code = 1
     try:
         supervisor.close()
-        from server.release.worker import work  # noqa: PLC0415 - grpc is imported after the fork
-
-        code = work(sock, opened.folders, opened.bundles, opened.settings, wanted)
+        worker = _after_others(importlib.import_module, "server.release.worker")  # grpc is imported after the fork
+        code = worker.work(sock, opened.folders, opened.bundles, opened.settings, wanted)
     except BaseException:  # noqa: BLE001 - a child must never come back into the loop of its parent
         traceback.print_exc()
     finally:
