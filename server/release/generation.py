@@ -257,12 +257,12 @@ class Generation:
             elif message.get("status"):
                 _log.error("worker %s ended with status %d", message["ended"], message["status"])
         self.broken = True
+        self._on_change(self, None)
         if not self._opened.done():
             assert self._loader is not None  # noqa: S101 - it was started
             code = await asyncio.to_thread(self._loader.wait)
             text = f"the process that opened {', '.join(self.folders)} died ({_how(code)}): a file may be damaged"
             self._opened.set_exception(GenerationError(None, Fault("died", text)))
-        self._on_change(self, None)
 
     async def _read_worker(self, worker: Worker) -> None:
         async for message in worker.channel.messages():

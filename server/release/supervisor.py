@@ -81,7 +81,8 @@ class ReplicaState:
 
         live: the version that answers whoever is not given the candidate; None before anything is served.
 
-        loaded: versions that all workers hold.
+        loaded: versions that all workers hold, those among them that still leave: a version that is given to users
+            before would be answered by some connections and not by others.
 
         rejected: versions that cannot be used here, and why.
 
@@ -169,7 +170,7 @@ class Supervisor:
         return ReplicaState(
             revision=min((worker.revision for worker in ready), default=0) if self._release else 0,
             live=self._live,
-            loaded=tuple(current.folders) if current else (),
+            loaded=tuple(v for v in current.folders if all(v in g.folders for g in self._retiring)) if current else (),
             rejected={version: fault.text for version, fault in self.rejected.items()},
             wanted=self._count,
             ready=len(ready),
@@ -223,6 +224,8 @@ class Supervisor:
                     raise NothingToServeError(self._why_nothing())
                 self.rejected.pop(self._live)  # better than nothing
             elif current is None or current.broken or not set(wanted) <= current.folders.keys():
+                if current is not None and current.broken and current.ready:
+                    await asyncio.sleep(LONGEST_PAUSE_S)  # what killed it, such as a lack of memory, may be there still
                 new = tuple(version for version in wanted if current is None or version not in current.folders)
                 try:
                     await self._replace(wanted, new)
@@ -283,12 +286,14 @@ class Supervisor:
         return release
 
     def _hand_out(self) -> None:
-        if self._current is None:
-            return
-        effective = self._effective(self._current)
-        if effective is not None:
-            self._live = effective.live_version
-            self._current.follow(effective)
+        """Hand the release document to all workers: what is taken from users is so where workers leave, too."""
+        for generation in (self._current, *self._retiring):
+            effective = self._effective(generation) if generation else None
+            if generation is None or effective is None:
+                return
+            if generation is self._current:
+                self._live = effective.live_version
+            generation.follow(effective)
 
     async def _replace(self, wanted: Sequence[str], new: Sequence[str]) -> None:
         """Start a generation and, once it answers, let the one before leave.
@@ -361,11 +366,11 @@ class Supervisor:
         task.add_done_callback(lambda _: self._retiring.pop(generation, None))
 
     def _on_change(self, generation: Generation, worker: Worker | None) -> None:
-        """A worker that was ready leaves or has ended, or the loader process has (None)."""
-        if generation is not self._current or (worker is not None and worker.asked):
+        """A worker that was ready leaves or has ended; or the process that forks them has."""
+        if generation is not self._current or self._stop.is_set() or (worker and worker.asked):
             return
         if worker is None:
-            _log.error("the loader process of %s has ended", ", ".join(generation.folders))
+            _log.error("the loader process of %s died; its workers answer on", ", ".join(generation.folders))
         elif worker.state is State.ENDED and not worker.left:
             self.deaths += 1
             now_s = self._clock()

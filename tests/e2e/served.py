@@ -77,18 +77,22 @@ class Served:
     """A server and what it started.
 
     Attributes:
-        line: the first line that it printed.
+        line: the first line that it printed; empty before ``wait``.
 
-        target: where it answers.
+        target: where it answers; empty before ``wait``.
     """
 
     def __init__(self, child: subprocess.Popen[str], metrics_port: int, log: Path) -> None:
-        assert child.stdout is not None
         self.child = child
-        self.line = child.stdout.readline().strip()
-        self.target = self.line.split()[-1] if self.line else ""
+        self.line = self.target = ""
         self._metrics_port = metrics_port
         self._log = log
+
+    def wait(self) -> None:
+        """Until it answers, or has ended."""
+        assert self.child.stdout is not None
+        self.line = self.child.stdout.readline().strip()
+        self.target = self.line.split()[-1] if self.line else ""
 
     @property
     def log(self) -> str:
@@ -119,6 +123,15 @@ class Served:
         return {labels: float(value) for labels, value in found}
 
 
+def runs(pid: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:  # noqa: PTH123 - gone at any moment
+            return stat.read().rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
+
+
 def _command(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -128,6 +141,16 @@ def _command(pid: int) -> bytes:
 
 @contextmanager
 def serving(*arguments: str, log: Path, expect: int = 0, environment: dict[str, str] | None = None) -> Iterator[Served]:
+    """What ``starting`` starts, once it answers."""
+    with starting(*arguments, log=log, expect=expect, environment=environment) as served:
+        served.wait()
+        yield served
+
+
+@contextmanager
+def starting(
+    *arguments: str, log: Path, expect: int = 0, environment: dict[str, str] | None = None
+) -> Iterator[Served]:
     """``terrace serve`` with metrics and nothing exercised; without a store unless ``arguments`` name one."""
     port = free_port()
     common = ["--port", "0", "--metrics-port", str(port), "--lame-duck-s", "0", "--exercise-share", "0"]

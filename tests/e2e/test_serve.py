@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from server.edge.servicer import SERVICE
 from terrace.client import Client, Event, Tier
 from tests.e2e.commands import terrace
-from tests.e2e.served import callers, free_port, serving, until
+from tests.e2e.served import callers, free_port, runs, serving, until
 from tests.server.bundle_folder import flip, seal, write_broken_model, write_bundle
 
 if TYPE_CHECKING:
@@ -122,12 +122,13 @@ def test_workers_share_the_port_and_one_page_of_metrics(tmp_path: Path) -> None:
     assert list(by_worker) == ['{version="v1",worker="0"}', '{version="v1",worker="1"}']
 
 
-def test_a_worker_that_is_killed_is_replaced_and_what_it_had_counted_is_told_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_worker_that_dies_is_replaced_and_the_death_is_told_once(tmp_path: Path, number: signal.Signals) -> None:
     bundle = write_bundle(tmp_path / "v1", version="v1")
     with serving("--bundle", str(bundle), "--workers", "2", log=tmp_path / "log") as served:
         before = set(served.workers)
         killed = min(before)
-        os.kill(killed, signal.SIGKILL)
+        os.kill(killed, number)
         until(lambda: killed not in served.workers and len(served.workers) == 2, "it is replaced")
         until(lambda: served.values("terrace_workers") == {'{state="ready"}': 2.0, '{state="wanted"}': 2.0}, "ready")
         with Client(served.target) as client:
@@ -210,17 +211,9 @@ def test_workers_do_not_outlive_a_supervisor_that_is_killed(tmp_path: Path) -> N
     with serving("--bundle", str(bundle), "--workers", "2", log=tmp_path / "log", expect=-9) as served:
         started = [*served.loaders, *served.workers]
         served.child.kill()
-        until(lambda: not any(_runs(pid) for pid in started), "they end")
+        until(lambda: not any(runs(pid) for pid in started), "they end")
 
     assert len(started) == 3
-
-
-def _runs(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:  # noqa: PTH123 - gone at any moment
-            return stat.read().rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
-    except OSError:
-        return False
 
 
 def test_the_port_of_metrics_that_is_taken_is_told_before_anything_is_loaded(tmp_path: Path) -> None:

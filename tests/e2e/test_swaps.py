@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import boto3
@@ -14,52 +11,14 @@ import pytest
 
 from server.release.bundle_store import open_store
 from terrace.cli.release_access import REFUSED
-from terrace.client import Client
-from tests.e2e.commands import terrace
-from tests.e2e.served import callers, serving, until
+from tests.e2e.released import answered, released, replica
+from tests.e2e.served import callers, runs, serving, until
 from tests.server.bundle_folder import flip, write_broken_model, write_bundle
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.e2e.served import Served
-
-    Release = Callable[..., subprocess.CompletedProcess[str]]
-
 POPULARITY_FILE = "generators/popularity/score.npy"
-USERS = [f"user-{i}" for i in range(60)]
-
-
-@contextmanager
-def released(tmp_path: Path, valkey: str, *options: str) -> Iterator[tuple[Served, Release]]:
-    """A server of two workers over the bundles v1 and v2, of which v1 is live, and the command that releases."""
-    bundles, namespace = tmp_path / "bundles", uuid.uuid4().hex
-    write_bundle(bundles / "v1", version="v1")
-    store = ("--store-url", valkey, "--namespace", namespace)
-
-    def release(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-        return terrace("release", *arguments, *store, expect=expect)
-
-    more = ("--workers", "2", "--max-connection-age-s", "0.5", "--data", str(tmp_path / "data"), *options)
-    with serving("--bundles", str(bundles), *store, *more, log=tmp_path / "log") as served:
-        assert served.line.startswith("serving v1 on ")
-        write_bundle(bundles / "v2", version="v2")
-        until(lambda: replica(release).get("answers_from") == "v1", "it has reported")
-        yield served, release
-
-
-def answered(served: Served) -> dict[str, str]:
-    """The version that answers each user."""
-    with Client(served.target) as client:
-        return {user: client.recommend(user, limit=5, timeout_ms=20_000).bundle_version for user in USERS}
-
-
-def replica(release: Release) -> dict[str, object]:
-    """What the server has reported; nothing where it has not."""
-    found = json.loads(release("status", "--json").stdout)["replicas"]
-    return found[0] if found else {}
 
 
 def test_a_bundle_is_staged_tried_on_a_share_promoted_and_rolled_back(tmp_path: Path, valkey: str) -> None:
@@ -80,6 +39,19 @@ def test_a_bundle_is_staged_tried_on_a_share_promoted_and_rolled_back(tmp_path: 
     assert failed == []
     assert all(set(each) <= {"v1", "v2"} for each in versions)
     assert "died" not in served.log
+
+
+def test_a_version_is_loaded_when_the_workers_without_it_have_left(tmp_path: Path, valkey: str) -> None:
+    """Before that, some connections would be answered from it and others not."""
+    with released(tmp_path, valkey) as (served, release):
+        before = served.workers
+        release("stage", "v2")
+        until(lambda: replica(release)["loaded"] == ["v1", "v2"], "both are loaded")
+
+        assert not any(map(runs, before))
+        release("promote")
+        until(lambda: replica(release)["answers_from"] == "v2", "it has seen the document")
+        assert set(answered(served).values()) == {"v2"}
 
 
 def test_a_damaged_bundle_is_rejected_and_everybody_is_answered_from_the_old_one(tmp_path: Path, valkey: str) -> None:
