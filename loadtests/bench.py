@@ -16,7 +16,17 @@ from loadtests.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BENCHMARKS = ("overhead", "protection", "rungs", "deadline", "memory", "build_scale", "filters", "precompute")
+BENCHMARKS = (
+    "overhead",
+    "protection",
+    "rungs",
+    "deadline",
+    "workers",
+    "memory",
+    "build_scale",
+    "filters",
+    "precompute",
+)
 """In the order of running; each is a module here with ``run(workspace)``, which returns figures with names of their own."""
 
 

@@ -1,6 +1,7 @@
 """Callers in a process of their own: as many as possible at once (closed), or so many a second whatever happens (open).
 
-``python -m loadtests.caller ADDRESS USERS closed CALLERS SECONDS`` or ``... open RATE SECONDS`` prints one line of JSON.
+``python -m loadtests.caller ADDRESS USERS closed CALLERS SECONDS [CHANNELS]`` or ``... open RATE SECONDS [CHANNELS]`` prints
+one line of JSON.
 An open call's time runs from the moment at which it was meant to be sent, so that a client that is late hides nothing.
 """
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEADLINE_S = 0.05
-_CHANNELS = 4
+CHANNELS = 4
+"""Connections; more where several workers share a port, since the system spreads connections and not calls."""
 _PLAIN = (("terrace-exercise", "off"),)  # what is measured is how high calls can climb
 _METHOD = "/terrace.v1.RecommendationService/Recommend"
 
@@ -74,10 +76,10 @@ class Tally:
 class Caller:
     """Asks for one user after the other over several connections."""
 
-    def __init__(self, address: str, user_ids: list[str]) -> None:
+    def __init__(self, address: str, user_ids: list[str], channels: int = CHANNELS) -> None:
         # A pool of its own for each channel: gRPC would put them all on one connection.
         options = (("grpc.use_local_subchannel_pool", 1),)
-        self._channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(_CHANNELS)]
+        self._channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(channels)]
         self._methods: Iterator[Any] = itertools.cycle([channel.unary_unary(_METHOD) for channel in self._channels])
         requests = [pb.RecommendRequest(user_id=user_id, limit=20).SerializeToString() for user_id in user_ids]
         self._requests = itertools.cycle(requests)
@@ -125,16 +127,21 @@ class Caller:
             await channel.close()
 
 
-async def main(address: str, users: str, kind: str, how_many: str, seconds: str) -> None:
+async def main(  # noqa: PLR0917 - its command line
+    address: str, users: str, kind: str, how_many: str, seconds: str, channels: str = f"{CHANNELS}"
+) -> None:
     """Warm the connections, call, print."""
-    caller = Caller(address, Users.load(Path(users)).ids)
-    await caller.closed(_CHANNELS, 0.5)
+    caller = Caller(address, Users.load(Path(users)).ids, int(channels))
+    await caller.closed(int(channels), 0.5)
     caller.tally = Tally()
+    cpu_s = time.process_time()
     if kind == "closed":
         await caller.closed(int(how_many), float(seconds))
     else:
         await caller.open(float(how_many), float(seconds))
-    sys.stdout.write(json.dumps(caller.tally.figures(float(seconds))) + "\n")
+    found = caller.tally.figures(float(seconds))
+    caller_ms = (time.process_time() - cpu_s) * 1000 / max(found["sent"], 1)
+    sys.stdout.write(json.dumps(found | {"caller_ms_per_call": caller_ms}) + "\n")
     await caller.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from loadtests.caller import CHANNELS
 from loadtests.processes import Child, Server
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ def run(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def call(server: Server, data: SyntheticData, kind: str, how_many: float, seconds: float) -> dict[str, Any]:
+def call(  # noqa: PLR0917 - as on the command line of the callers
+    server: Server, data: SyntheticData, kind: str, how_many: float, seconds: float, channels: int = CHANNELS
+) -> dict[str, Any]:
     """What a process of callers finds; see ``loadtests.caller``."""
-    given = (server.address, str(data.folder), kind, f"{how_many}", f"{seconds}")
+    given = (server.address, str(data.folder), kind, f"{how_many}", f"{seconds}", f"{channels}")
     with Child("loadtests.caller", *given) as caller:
         figures: dict[str, Any] = json.loads(caller.ready)
     return figures

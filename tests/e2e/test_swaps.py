@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from typing import TYPE_CHECKING
 
 import boto3
@@ -11,6 +12,7 @@ import pytest
 
 from server.release.bundle_store import open_store
 from terrace.cli.release_access import REFUSED
+from tests.e2e.commands import terrace
 from tests.e2e.released import answered, released, replica
 from tests.e2e.served import callers, runs, serving, until
 from tests.server.bundle_folder import flip, write_broken_model, write_bundle

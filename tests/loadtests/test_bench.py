@@ -41,6 +41,16 @@ def deadline(found: Figures) -> None:
 def memory(found: Figures) -> None:
     assert found["memory_pss_mb"] > found["memory_bundle_mb"] > 0
     assert found["memory_load_s"] > 0
+    one, two = (found["memory_by_workers"][n] for n in ("1", "2"))
+    assert (len(one["workers_own"]), len(two["workers_own"])) == (1, 2)
+    assert found["memory_second_worker_share"] == pytest.approx(two["Pss"] / one["Pss"] - 1)
+    assert min(one["calls"], two["calls"]) > 0
+
+
+def workers(found: Figures) -> None:
+    assert found["workers_ratio"] > 0
+    assert found["workers_load_ratio"] > 0
+    assert 0 < found["workers_caller_share"] < 1
 
 
 def build_scale(found: Figures) -> None:
@@ -69,6 +79,7 @@ CHECKS: dict[str, Callable[[Figures], None]] = {
     "protection": protection,
     "rungs": rungs,
     "deadline": deadline,
+    "workers": workers,
     "memory": memory,
     "build_scale": build_scale,
     "filters": filters,
