@@ -172,23 +172,6 @@ def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path) -> None:
     assert "has been silent for" in served.log
 
 
-def test_a_loader_process_that_dies_takes_no_worker_with_it_and_is_replaced(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "v1", version="v1")
-    options = ("--workers", "2", "--max-connection-age-s", "0.5")
-    with (
-        serving("--bundle", str(bundle), *options, log=tmp_path / "log") as served,
-        callers(served.target, 4) as (answered, failed),
-    ):
-        until(lambda: min(map(len, answered)) > 20, "calls")
-        before = served.loaders
-        os.kill(before[0], signal.SIGKILL)
-        until(lambda: served.loaders and served.loaders != before and len(served.workers) == 2, "another one")
-        after = [len(versions) + 20 for versions in answered]
-        until(lambda: all(len(v) > n for v, n in zip(answered, after, strict=True)), "calls of the new workers")
-
-    assert failed == []
-
-
 def test_the_second_request_to_end_loses_no_time(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "v1", version="v1")
     with serving("--bundle", str(bundle), "--workers", "2", "--lame-duck-s", "3600", log=tmp_path / "log") as served:
