@@ -227,6 +227,23 @@ class Release:
             previous=None,
         )
 
+    def withdraw(self, version: str, reason: str) -> Release:
+        """Take a version from all of its users and freeze it, in one change; it is the candidate, or was promoted last.
+
+        Raises:
+            ReleaseArgumentError: there is no reason, or too long a one.
+            ReleaseError: it is neither, or what was live before is frozen.
+        """
+        frozen = {**self.frozen, version: checked_reason(reason)}
+        note = f"{version} rolled back and frozen: {reason}"
+        if version == self.staged:
+            return self._next(note, frozen=frozen, candidate_share=0.0, shadow_share=0.0)
+        if version != self.live_version or self.previous is None or self.candidate != self.previous:
+            raise ReleaseError(f"{version} cannot be withdrawn: it is not staged, and it is not what was promoted last")
+        self._check_frozen(self.previous, force=False)
+        changed: dict[str, Any] = {"live": self.live.other, "previous": None, "candidate_share": 0.0}
+        return self._next(f"{note}; {self.previous} is live", frozen=frozen, shadow_share=0.0, **changed)
+
     def freeze(self, version: str, reason: str) -> Release:
         """Never give a version to users again unless forced; takes it from those it has, where it is the candidate.
 

@@ -27,18 +27,20 @@ from core.types import Tier
 from server.edge.accept_queue import AcceptQueueProbe
 from server.edge.call_guard import CallGuard
 from server.edge.servicer import SERVICE, Servicer
-from server.gauges import add_bundle_gauges, add_gauges, add_store_gauges
+from server.gauges import add_bundle_gauges, add_gauges, add_store_gauges, add_version_gauges
 from server.health import Health
 from server.listening import PortError, connections, reserved_port, stop_listening
 from server.loader import load_sound_rungs
 from server.overload.admission import Admission
 from server.overload.loop_lag import LoopLag
+from server.rungs.shadow import Shadow
 from server.rungs.versions import Versions
 from server.rungs.work_pool import WorkPool
 from server.signature import trusted
 from server.start_up import start_up
 from server.store.user_store import MemoryUserStore, RedisUserStore
 from server.telemetry.exporters import exporters
+from server.telemetry.observer import Observer
 from server.telemetry.queued_log import queued_log
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from server.start_up import Started
     from server.store.user_store import UserStore
     from server.telemetry.exporters import Exporters
+    from server.telemetry.recorder import Call, Telemetry
 
 T = TypeVar("T")
 EXIT_BUNDLE = 2
@@ -136,12 +139,15 @@ class Serving:
 
         metrics: their text in Prometheus' format; blocks for a moment.
 
+        observer: what was answered from each version.
+
         stop: how it is asked to stop.
     """
 
     versions: Versions
     port: int
     metrics: Callable[[], str]
+    observer: Observer
     stop: StopRequests
 
 
@@ -239,25 +245,28 @@ async def serve(
         versions = _versions(loaded, release)
         admission = Admission(min(settings.threads, os.cpu_count() or 1))
         admission.seed(*loaded[0].costs)
-        edge = CallGuard(settings, admission, exported.telemetry.record)
+        observer = Observer(versions.pipelines)
+        shadow = Shadow(settings, admission, observer)
+        stack.push_async_callback(shadow.close)
+        edge = CallGuard(settings, admission, _recorder(exported.telemetry, observer))
         probe = AcceptQueueProbe(lambda: edge.arrived)
         lag = LoopLag(lambda seconds: admission.observe_delay(max(seconds, probe.wait_s)))
         stack.callback(lag.close)
         add_gauges(exported.telemetry, admission=admission, versions=versions, work=work, lag=lag, probe=probe)
         add_bundle_gauges(exported.telemetry, [started.pipeline.bundle for started in loaded], log)
-        stores = {started.pipeline.bundle.version: started.store for started in loaded}
-        add_store_gauges(exported.telemetry, stores)
+        add_version_gauges(exported.telemetry, observer)
+        add_store_gauges(exported.telemetry, {started.pipeline.bundle.version: started.store for started in loaded})
         # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
         gc.collect()
         gc.freeze()
         edge.versions = versions
         status = Health(SERVICE)
         await status.set_rungs(_rungs(versions.live))
-        server = await _listen(settings, (Servicer(settings).handler(edge), probe.handler()), status, probe.address)
+        server = await _listen(settings, (Servicer(settings, shadow).handler(edge), probe.handler()), status, probe.address)
         try:
             probe.start()
             _log.info("serving bundle %s on port %d", versions.live.bundle.version, settings.port)
-            on_ready(Serving(versions, settings.port, exported.metrics, stop))
+            on_ready(Serving(versions, settings.port, exported.metrics, observer, stop))
             await stop.first.wait()
             await status.enter_graceful_shutdown()
             await (_leave_port(settings, stop) if stop.replaced else _lame_duck(settings.lame_duck_s, stop))
@@ -276,6 +285,14 @@ def _exporters(settings: Settings, *, grouped: bool) -> Exporters:
         return exporters(settings.otlp_endpoint, port, settings.trace_share, host=settings.host, collect=collect)
     except (ValueError, OSError) as error:
         raise ServeError(f"cannot export telemetry: {error}") from None
+
+
+def _recorder(telemetry: Telemetry, observer: Observer) -> Callable[[Call], None]:
+    def record(call: Call) -> None:
+        telemetry.record(call)
+        observer.observe(call)
+
+    return record
 
 
 def _versions(loaded: Sequence[Started], release: Release | None) -> Versions:

@@ -8,7 +8,7 @@ from server.overload.breaker import State
 from server.store.user_store import RedisUserStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from core.bundle import Bundle
     from server.edge.accept_queue import AcceptQueueProbe
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from server.rungs.versions import Versions
     from server.rungs.work_pool import WorkPool
     from server.store.user_store import UserStore
+    from server.telemetry.observer import Observer
     from server.telemetry.queued_log import QueuedLog
     from server.telemetry.recorder import Telemetry
+    from server.telemetry.version_counts import VersionCounts
 
 _LEVEL = {State.CLOSED: 0.0, State.HALF_OPEN: 1.0, State.OPEN: 2.0}
 
@@ -162,3 +164,29 @@ def add_store_gauges(telemetry: Telemetry, stores_by_version: Mapping[str, UserS
         lambda: [(n, labels | {"kind": kind}) for store, labels in stores for kind, n in store.misses.items()],
         "counter",
     )
+
+
+def add_version_gauges(telemetry: Telemetry, observer: Observer) -> None:
+    """Export what is counted of each version: what a rollout compares, but for histograms."""
+    metrics: tuple[tuple[str, str, str, Callable[[VersionCounts], int]], ...] = (
+        ("terrace.version.calls", "{call}", "Calls by the version that was to answer.", lambda v: v.answered.calls),
+        ("terrace.version.failed", "{call}", "Of these, failed or not answered in time.", lambda v: v.answered.failed),
+        ("terrace.version.deep", "{answer}", "Of these, answered from the deep rung.", lambda v: v.answered.deep),
+        ("terrace.version.empty", "{answer}", "Of these, answered without an item.", lambda v: v.answered.empty),
+        (
+            "terrace.shadow.calls",
+            "{call}",
+            "Calls that a candidate answered unseen.",
+            lambda v: v.shadowed.unseen.calls,
+        ),
+        ("terrace.shadow.failed", "{call}", "Of these, failed.", lambda v: v.shadowed.unseen.failed),
+        ("terrace.shadow.dropped", "{call}", "Calls chosen for that, without room.", lambda v: v.shadowed.dropped),
+    )
+    for name, unit, description, count in metrics:
+        telemetry.add_observable(
+            name,
+            unit,
+            description,
+            lambda count=count: [(count(v), {"version": version}) for version, v in observer.counts.items()],  # type: ignore[misc]
+            "counter",
+        )

@@ -148,7 +148,7 @@ class CallGuard:
             self.arrived += 1
             started_ns, started_s = time.time_ns(), time.perf_counter()
             recommendation_id = uuid.uuid4().hex
-            asked, permit, answered = _NOTHING, None, None
+            asked, permit, record, answered = _NOTHING, None, None, None
             deadline = self._deadline(context)
             left_s = deadline.left_s()
             refused: RefusedError | None = None
@@ -183,6 +183,7 @@ class CallGuard:
                     deadline_ms=left_s * 1e3,
                     answer=answer,
                     parent=asked.trace,
+                    bundle_version=record.version if record else "",
                 )
                 asyncio.get_running_loop().call_soon(self._record, finished)  # once the answer is on its way
             if answered is None:

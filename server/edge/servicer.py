@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from server.edge.call_guard import CallGuard
     from server.rungs.pipeline import Pipeline
     from server.rungs.request_record import RequestRecord
+    from server.rungs.shadow import Shadow
     from server.rungs.versions import Versions
     from server.settings import Settings
 
@@ -36,14 +37,18 @@ _M = TypeVar("_M", bound=Message)
 class Servicer:
     """The three calls of ``terrace.v1.RecommendationService``."""
 
-    def __init__(self, settings: Settings, *, now_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: Settings, shadow: Shadow | None = None, *, now_s: Callable[[], float] = time.time
+    ) -> None:
         """Keep the parts.
 
         Args:
             settings: surfaces.
+            shadow: is offered every answer of ``Recommend``.
             now_s: wall clock, seconds since the epoch.
         """
         self._settings = settings
+        self._shadow = shadow
         self._now_s = now_s
 
     def handler(self, edge: CallGuard) -> grpc.GenericRpcHandler:
@@ -64,9 +69,11 @@ class Servicer:
     ) -> EncodedAnswer:
         """``Recommend``, from bytes to bytes; raises ``InvalidRequestError``."""
         request = checks.recommend(_parse(pb.RecommendRequest, raw), self._settings.surfaces, self._now_s)
-        pipeline = versions.pipeline_for(request.user_id)
+        pipeline = versions.pipeline_for(request.user_id, record)
         answer = await pipeline.recommend(request, record)
         message = pb.RecommendResponse(items=_items(pipeline, answer), info=_info(answer, recommendation_id))
+        if self._shadow is not None:
+            self._shadow.offer(versions, request, record, answer, pipeline)
         return EncodedAnswer(answer, message.SerializeToString())
 
     async def similar_items(
@@ -75,7 +82,7 @@ class Servicer:
         """``SimilarItems``, from bytes to bytes; raises ``InvalidRequestError``."""
         asked = _parse(pb.SimilarItemsRequest, raw)
         request = checks.similar(asked)
-        pipeline = versions.pipeline_for(asked.item_id)
+        pipeline = versions.pipeline_for(asked.item_id, record)
         answer = await pipeline.similar(asked.item_id, request, record)
         message = pb.SimilarItemsResponse(items=_items(pipeline, answer), info=_info(answer, recommendation_id))
         return EncodedAnswer(answer, message.SerializeToString())
@@ -85,7 +92,7 @@ class Servicer:
     ) -> EncodedAnswer:
         """``RankItems``, from bytes to bytes; raises ``InvalidRequestError``."""
         item_ids, request = checks.rank(_parse(pb.RankItemsRequest, raw), self._now_s)
-        pipeline = versions.pipeline_for(request.user_id)
+        pipeline = versions.pipeline_for(request.user_id, record)
         answer = await pipeline.rank(item_ids, request, record)
         known = pipeline.bundle.catalogue.row_of
         unknown = [pb.RecommendedItem(item_id=item_id) for item_id in item_ids if item_id not in known]

@@ -13,10 +13,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.manifest import Fault
 from server.release.channel import Channel
+from server.telemetry.version_counts import read_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from core.release import Release
     from server.release.channel import Message
     from server.settings import Settings
+    from server.telemetry.version_counts import VersionCounts
 
 _ids = itertools.count()
 _log = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ class Worker:
         heard_s: when it last told anything, by the monotonic clock.
 
         ended: set when it has ended.
+
+        counts: what it has answered from each version, as it last told.
     """
 
     name: str
@@ -88,7 +92,8 @@ class Worker:
     heard_s: float = field(default_factory=time.monotonic)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     ready: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    metrics: asyncio.Future[str] | None = None
+    counts: Mapping[str, VersionCounts] = field(default_factory=dict)
+    replies: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
 
     def stop(self, how: str) -> None:
         """Ask it to stop, or to lose no time with it."""
@@ -188,17 +193,26 @@ class Generation:
 
     async def metrics(self, timeout_s: float) -> dict[str, str]:
         """The metrics of each worker that answers in time, by its name."""
-        asked: dict[str, asyncio.Future[str]] = {}
+        return await self._ask("metrics", timeout_s)
+
+    async def counts(self, timeout_s: float) -> list[Mapping[str, VersionCounts]]:
+        """What each worker has answered, by version, once all have told or the time is over; else as they last told."""
+        await self._ask("counts", timeout_s)
+        return [worker.counts for worker in self.workers.values()]
+
+    async def _ask(self, what: str, timeout_s: float) -> dict[str, Any]:
+        """The replies of workers that answer in time, by the worker's name."""
+        asked: dict[str, asyncio.Future[Any]] = {}
         for worker in self.workers.values():
             if worker.state not in {State.READY, State.LEAVING}:
                 continue
-            if worker.metrics is None or worker.metrics.done():  # else somebody has asked just now
-                worker.metrics = asyncio.get_running_loop().create_future()
-                worker.channel.send({"metrics": True})
-            asked[worker.name] = worker.metrics
+            if what not in worker.replies or worker.replies[what].done():  # else somebody has asked just now
+                worker.replies[what] = asyncio.get_running_loop().create_future()
+                worker.channel.send({what: True})
+            asked[worker.name] = worker.replies[what]
         if asked:
             await asyncio.wait(asked.values(), timeout=timeout_s)
-        return {name: future.result() for name, future in asked.items() if future.done()}
+        return {name: reply.result() for name, reply in asked.items() if reply.done()}
 
     def kill_silent(self, longest_s: float, now_s: float) -> None:
         """Ask every worker for a sign of life, and kill those that have given none for so long."""
@@ -289,8 +303,10 @@ class Generation:
             case {"follows": revision}:
                 worker.revision = revision
             case {"metrics": text}:
-                if worker.metrics is not None and not worker.metrics.done():
-                    worker.metrics.set_result(text)
+                _reply(worker, "metrics", text)
+            case {"counts": raw}:
+                worker.counts = read_counts(raw)
+                _reply(worker, "counts", worker.counts)
             case {"last_metrics": text}:
                 self._on_metrics(text)
             case {"leaving": _}:
@@ -305,6 +321,12 @@ class Generation:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _reply(worker: Worker, what: str, value: object) -> None:
+    reply = worker.replies.get(what)
+    if reply is not None and not reply.done():
+        reply.set_result(value)
 
 
 def _faults(disabled: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, Fault]]:

@@ -17,6 +17,7 @@ from server.release.follower import ReleaseFollower
 from server.release.local_copy import LocalCopy
 from server.release.release_store import ReleaseStore, ReleaseStoreError
 from server.release.replica_report import ReplicaReport
+from server.release.rollout_store import RolloutStore
 from server.release.supervisor import NothingToServeError, Supervisor
 from server.telemetry.rate_limited_log import RateLimitedLog
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 EXIT_NOTHING = 2
 REPORT_PERIOD_S = 1.0
+PUBLISH_PERIOD_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -105,17 +107,18 @@ async def _run(
             stack.push_async_callback(store.close)
             follower = ReleaseFollower(store, LocalCopy(release_copy), supervisor.follow)
             await follower.look()
-            for work in (follower.run(), _report(store, supervisor)):
+            host = socket.gethostname()
+            replica_id = f"{host}-{secrets.token_hex(4)}"
+            publishing = _publish(RolloutStore(store), supervisor, follower, replica_id)
+            for work in (follower.run(), _report(store, supervisor, replica_id, host), publishing):
                 task = asyncio.create_task(work)
                 stack.callback(task.cancel)
         await supervisor.run()
 
 
-async def _report(store: ReleaseStore, supervisor: Supervisor) -> None:
+async def _report(store: ReleaseStore, supervisor: Supervisor, replica_id: str, host: str) -> None:
     """Tell operators once a second how this replica is."""
     limited_log = RateLimitedLog(_log)
-    host = socket.gethostname()
-    replica_id = f"{host}-{secrets.token_hex(4)}"
     while True:
         state = supervisor.state()
         report = ReplicaReport(
@@ -133,3 +136,17 @@ async def _report(store: ReleaseStore, supervisor: Supervisor) -> None:
         except ReleaseStoreError as error:
             limited_log.warning("this replica cannot be reported", str(error))
         await asyncio.sleep(REPORT_PERIOD_S)
+
+
+async def _publish(store: RolloutStore, supervisor: Supervisor, follower: ReleaseFollower, replica_id: str) -> None:
+    """Tell what was answered from each version, while there is another one to compare the live one with."""
+    limited_log = RateLimitedLog(_log)
+    while True:
+        if follower.release is not None and follower.release.candidate is not None:
+            try:
+                await store.publish(replica_id, await supervisor.counts())
+            except ReleaseStoreError as error:
+                limited_log.warning("what this replica has answered cannot be published", str(error))
+            except Exception:  # noqa: BLE001 - whoever publishes must go on publishing
+                limited_log.exception("what this replica has answered could not be counted")
+        await asyncio.sleep(PUBLISH_PERIOD_S)

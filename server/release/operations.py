@@ -55,6 +55,9 @@ class Operations:
     All raise ``ReleaseError`` where a rule or the store refuses; its kinds are ``ReleaseArgumentError``,
     ``UnknownVersionError``, ``LostRaceError``, ``ReleaseStoreError`` and ``ReleaseDocumentError``. Nothing was changed
     then, unless the message says otherwise.
+
+    Attributes:
+        by: who makes the changes.
     """
 
     def __init__(
@@ -80,8 +83,8 @@ class Operations:
         """
         if not by.strip() or len(by) > _MAX_BY or not by.isprintable():
             raise ReleaseArgumentError(f"who makes a change has 1 to {_MAX_BY} printable characters")
+        self.by = by
         self._store = store
-        self._by = by
         self._known_versions = known_versions
         self._promotion_check = promotion_check
         self._sleep = sleep
@@ -160,6 +163,19 @@ class Operations:
         old = await self._existing(expected_revision)
         return await self._change(old, old.rollback(reason, force=force))
 
+    async def shadow(self, share: float, *, expected_revision: int | None = None) -> Release:
+        """Let the candidate answer a share of the calls too, 0 to 1, unseen; it waits for no replica, as nobody sees it."""
+        checked_share(share)
+        old = await self._existing(expected_revision)
+        return await self._change(old, old.with_shadow(share))
+
+    async def withdraw(self, version: str, reason: str, *, expected_revision: int | None = None) -> Release:
+        """Take a version from its users and freeze it, in one change; it waits for no replica."""
+        checked_version(version)
+        checked_reason(reason)
+        old = await self._existing(expected_revision)
+        return await self._change(old, old.withdraw(version, reason))
+
     async def freeze(self, version: str, reason: str, *, expected_revision: int | None = None) -> Release:
         """Never give a version to users again, unless forced."""
         checked_version(version)
@@ -195,7 +211,7 @@ class Operations:
                 raise LostRaceError.over(found)
             return new
 
-        return await self._store.change(unless_changed, self._by)
+        return await self._store.change(unless_changed, self.by)
 
     async def _check_known(self, version: str) -> None:
         if self._known_versions is None:
@@ -210,7 +226,7 @@ class Operations:
             )
 
     async def _check_ready(self, release: Release) -> None:
-        why = _why_not_ready(release.staged, await self._store.replicas())
+        why = why_not_ready(release.staged, await self._store.replicas())
         if why is not None:
             raise ReleaseError(f"{release.staged} is not loaded everywhere: {why}. Wait for it, or use --force")
 
@@ -224,7 +240,7 @@ class Operations:
                     status = await self.status()
                     if status.release != staged:
                         raise LostRaceError.over(status.release)
-                    why = _why_not_ready(version, status.replicas)
+                    why = why_not_ready(version, status.replicas)
                     if why is None or any(version in replica.rejected for replica in status.replicas):
                         break
                     await self._sleep(_POLL_S)
@@ -253,7 +269,7 @@ def _first(version: str, replicas: Iterable[ReplicaReport], *, force: bool) -> R
     return replace(staged, note=f"{staged.live_version}, which all replicas answer from, is live; {staged.note}")
 
 
-def _why_not_ready(version: str | None, replicas: Collection[ReplicaReport]) -> str | None:
+def why_not_ready(version: str | None, replicas: Collection[ReplicaReport]) -> str | None:
     """How many replicas are ready and why the others are not; None where all are."""
     if not replicas:
         return "no replica reports. Do servers of this namespace run, with this store?"

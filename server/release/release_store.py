@@ -136,7 +136,7 @@ class ReleaseStore:
             changed_at=datetime.fromtimestamp(self._now_s(), UTC).isoformat(timespec="seconds"),
             changed_by=by,
         )
-        instead = await self._run(_WRITE, self.key, stored or b"", new.to_json(), changes=True)
+        instead = await self.run(_WRITE, self.key, stored or b"", new.to_json(), changes=True)
         if instead is not None:
             raise LostRaceError.over(self._decoded(instead or None))
         return new
@@ -147,7 +147,7 @@ class ReleaseStore:
         Raises:
             ReleaseStoreError: the store cannot be reached or refuses.
         """
-        await self._run(_REPORT, self._replicas_key, report.replica_id, report.to_json(), STALE_S)
+        await self.tell(self._replicas_key, report.replica_id, report.to_json())
 
     async def replicas(self) -> list[ReplicaReport]:
         """Reports of the last ``STALE_S`` seconds by the store's clock, ordered by replica id.
@@ -155,13 +155,30 @@ class ReleaseStore:
         Raises:
             ReleaseStoreError: the store cannot be reached or refuses.
         """
-        now, flat = await self._run(_REPLICAS, self._replicas_key)
-        found = []
+        told = await self.told(self._replicas_key)
+        return [ReplicaReport.from_json(replica_id, text, at_s) for replica_id, (at_s, text) in told.items()]
+
+    async def tell(self, key: str, replica_id: str, text: str) -> None:
+        """Write what a replica says in a hash, in place of what it said before; forgets those who say nothing any more.
+
+        Raises:
+            ReleaseStoreError: the store cannot be reached or refuses.
+        """
+        await self.run(_REPORT, key, replica_id, text, STALE_S)
+
+    async def told(self, key: str) -> dict[str, tuple[float, bytes]]:
+        """What replicas said in the last ``STALE_S`` seconds by the store's clock: replica id -> (when, what), ordered.
+
+        Raises:
+            ReleaseStoreError: the store cannot be reached or refuses.
+        """
+        now, flat = await self.run(_REPLICAS, key)
+        found = {}
         for replica_id, value in zip(flat[::2], flat[1::2], strict=True):
             at, _, text = value.partition(b" ")
             if at.isdigit() and abs(int(now) - int(at)) <= STALE_S:
-                found.append(ReplicaReport.from_json(replica_id.decode(errors="replace"), text, float(at)))
-        return sorted(found, key=lambda replica: replica.replica_id)
+                found[replica_id.decode(errors="replace")] = float(at), text
+        return dict(sorted(found.items()))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -169,7 +186,7 @@ class ReleaseStore:
             await close_client(self._client)
 
     async def _stored(self) -> bytes | None:
-        stored: bytes | None = await self._run(_READ, self.key)
+        stored: bytes | None = await self.run(_READ, self.key)
         return stored
 
     def _decoded(self, stored: bytes | None) -> Release | None:
@@ -178,7 +195,12 @@ class ReleaseStore:
         except ReleaseDocumentError as error:
             raise ReleaseDocumentError(f"{self.key}: {error}") from error
 
-    async def _run(self, script: str, key: str, *arguments: str | bytes | int, changes: bool = False) -> Any:
+    async def run(self, script: str, key: str, *arguments: str | bytes | int, changes: bool = False) -> Any:
+        """The value of a script on one key.
+
+        Raises:
+            ReleaseStoreError: the store cannot be reached or refuses.
+        """
         if self._client is None:
             self._client = self._url.client(self._timeout_s)
         try:
@@ -192,8 +214,8 @@ class ReleaseStore:
         words = str(error) or type(error).__name__
         if _lacks_rights(error):
             return (
-                f"the store refuses this user: {words}. The user in the URL needs EVAL, TIME, GET, SET, HGETALL, HSET, "
-                f"HDEL and EXPIRE on {self.key} and {self._replicas_key}"
+                f"the store refuses this user: {words}. The user in the URL needs EVAL, TIME, GET, SET, DEL, HGETALL, "
+                f"HSET, HDEL and EXPIRE on {self.key}, {self._replicas_key} and what begins with {self.key}:"
             )
         if isinstance(error, redis.ReadOnlyError):
             return f"the store is a read-only copy: {words}. Name the master, or its Sentinels with redis+sentinel://"

@@ -26,6 +26,7 @@ from server.release.generation import Generation, GenerationError, State, Worker
 from server.release.merged_metrics import MergedMetrics
 from server.release.verify import verify_bundle
 from server.signature import SignatureError
+from server.telemetry.version_counts import add_up
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from server.settings import Settings
+    from server.telemetry.version_counts import VersionCounts
 
 MOST_DEATHS = 3
 """Workers of a generation that may die within ``DEATHS_S``; then its newest bundle is to blame, where there is another."""
@@ -42,6 +44,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 FETCH_PAUSE_S = 5.0
 """Until a bundle that could not be fetched is tried again."""
 METRICS_TIMEOUT_S = 2.0
+COUNTS_TIMEOUT_S = 1.0
 PING_S = 1.0
 SILENT_S = 20.0
 """A worker that has given no sign of life for so long hangs: a hundred of the longest stalls that were seen."""
@@ -153,6 +156,7 @@ class Supervisor:
         self._changed, self._stop, self._hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._retiring: dict[Generation, asyncio.Task[None]] = {}
         self.metrics = MergedMetrics(self._ask_for_metrics, self._own_metrics)
+        self._ended_counts: dict[str, VersionCounts] = {}
 
     def follow(self, release: Release) -> None:
         """Serve as another release document says; what needs no load is so at once."""
@@ -175,6 +179,15 @@ class Supervisor:
             wanted=self._count,
             ready=len(ready),
         )
+
+    async def counts(self) -> dict[str, VersionCounts]:
+        """What was answered from each version that is held, by all workers there are and were."""
+        parts: list[Mapping[str, VersionCounts]] = []
+        for generation in self._generations():
+            parts += await generation.counts(COUNTS_TIMEOUT_S)
+        held = self._current.folders if self._current else ()
+        self._ended_counts = {version: self._ended_counts[version] for version in held if version in self._ended_counts}
+        return {version: found for version, found in add_up([self._ended_counts, *parts]).items() if version in held}
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; a second one loses no time.
@@ -367,6 +380,8 @@ class Supervisor:
 
     def _on_change(self, generation: Generation, worker: Worker | None) -> None:
         """A worker that was ready leaves or has ended; or the process that forks them has."""
+        if worker is not None and worker.state is State.ENDED:
+            self._ended_counts = add_up([self._ended_counts, worker.counts])
         if generation is not self._current or self._stop.is_set() or (worker and worker.asked):
             return
         if worker is None:
@@ -416,10 +431,12 @@ class Supervisor:
 
     async def _ask_for_metrics(self) -> dict[str, str]:
         found: dict[str, str] = {}
-        for generation in (self._current, *self._retiring):
-            if generation is not None:
-                found |= await generation.metrics(METRICS_TIMEOUT_S)
+        for generation in self._generations():
+            found |= await generation.metrics(METRICS_TIMEOUT_S)
         return found
+
+    def _generations(self) -> list[Generation]:
+        return [generation for generation in (self._current, *self._retiring) if generation is not None]
 
     def _own_metrics(self) -> Iterator[Metric]:
         state = self.state()
@@ -441,7 +458,7 @@ class Supervisor:
         """Let everybody finish; at once when asked a second time."""
         settings = self._settings
         longest_s = settings.lame_duck_s + 2 * settings.drain_s + _STOP_MARGIN_S
-        stopping = [asyncio.create_task(g.stop("all", longest_s)) for g in (self._current, *self._retiring) if g]
+        stopping = [asyncio.create_task(generation.stop("all", longest_s)) for generation in self._generations()]
         if not stopping:
             return
         for task in self._retiring.values():
@@ -450,8 +467,7 @@ class Supervisor:
         ended = asyncio.gather(*stopping)
         await asyncio.wait((ended, hurry), return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
-            for generation in (self._current, *self._retiring):
-                if generation is not None:
-                    generation.hurry()
+            for generation in self._generations():
+                generation.hurry()
         hurry.cancel()
         await ended

@@ -54,6 +54,7 @@ async def _work(
 ) -> int:
     await supervisor.open()
     tasks: list[asyncio.Task[None]] = []
+    served: list[Serving] = []
     opened: list[str] = []
 
     def load(folder: Path) -> Bundle:
@@ -65,6 +66,7 @@ async def _work(
             version: {tier.name: fault for tier, fault in pipeline.bundle.disabled.items()}
             for version, pipeline in serving.versions.pipelines.items()
         }
+        served.append(serving)
         supervisor.send({"ready": {"disabled": disabled, "revision": serving.versions.release.revision}})
         tasks.append(asyncio.create_task(_listen(supervisor, serving)))
         tasks.append(asyncio.create_task(_tell_when_leaving(supervisor, serving)))
@@ -88,6 +90,8 @@ async def _work(
     finally:
         for task in tasks:
             task.cancel()
+        for serving in served:
+            supervisor.send({"counts": serving.observer.to_dict()})
         await supervisor.flush()
         supervisor.close()
     return 0
@@ -104,6 +108,8 @@ async def _listen(supervisor: Channel, serving: Serving) -> None:
         elif "metrics" in message:
             text = await asyncio.to_thread(serving.metrics)
             supervisor.send({"metrics": text})
+        elif "counts" in message:
+            supervisor.send({"counts": serving.observer.to_dict()})
         elif "stop" in message:
             serving.stop.stop(replaced=message["stop"] == "replaced")
     serving.stop.stop(replaced=False)

@@ -37,11 +37,13 @@ class RequestRecord:
         scored: the pool of the deep rung and the scores of its first rows, where it answered.
 
         stage_ms: wall time of the stages that have ended, milliseconds.
+
+        version: of the bundle that is to answer; empty until it is chosen.
     """
 
     __slots__ = (
         "_mark_s", "alone", "cap", "ceiling", "deadline", "dropped", "ladder", "missing", "reasons", "scored", "slack_s",
-        "stage_ms", "why",
+        "stage_ms", "version", "why",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +68,7 @@ class RequestRecord:
         self.reasons: dict[Tier, Reason] = {}
         self.dropped: dict[str, Reason] = {}
         self.stage_ms: dict[str, float] = {}
+        self.version = ""
         self._mark_s = deadline.now_s()
 
     def cap_reason(self, tier: Tier) -> Reason | None:

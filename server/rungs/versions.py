@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from server.rungs.pipeline import Pipeline
+    from server.rungs.request_record import RequestRecord
 
 
 class Versions:
@@ -52,8 +53,10 @@ class Versions:
         self.release, self.live = release, live
         return True
 
-    def pipeline_for(self, key: str) -> Pipeline:
-        """The pipeline for a user, or whatever else a call is about; taken once for each call."""
-        if not self.release.candidate_share:
-            return self.live
-        return self.pipelines.get(self.release.version_for(key), self.live)
+    def pipeline_for(self, key: str, record: RequestRecord) -> Pipeline:
+        """The pipeline for a user, or whatever else a call is about; taken once for each call, whose record notes it."""
+        chosen = self.live
+        if self.release.candidate_share:
+            chosen = self.pipelines.get(self.release.version_for(key), chosen)
+        record.version = chosen.bundle.version
+        return chosen

@@ -79,6 +79,8 @@ class Call:
         answer: None when the call ended without one.
 
         parent: the caller's ``traceparent`` (W3C Trace Context), as it came; malformed counts as none.
+
+        bundle_version: of the bundle that was to answer; empty where the call ended before it was chosen.
     """
 
     method: str
@@ -90,6 +92,7 @@ class Call:
     deadline_ms: float
     answer: Recommendation | None
     parent: str = ""
+    bundle_version: str = ""
 
 
 class Telemetry:

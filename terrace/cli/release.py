@@ -16,6 +16,8 @@ from core.release import ReleaseError
 from terrace.cli.options import STORE_DATA, Namespace, StoreData, StoreUrl, StoreUrlFile
 from terrace.cli.output import console, print_error
 from terrace.cli.release_access import REFUSED, Where, versions_in, with_operations, with_store
+from terrace.cli.release_options import By, Known, Version
+from terrace.cli.release_rollout import report, rollout
 from terrace.cli.release_status import change_line, status_parts
 
 if TYPE_CHECKING:
@@ -28,20 +30,11 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 50052
 WATCH_S = 1.0
 
-Version = Annotated[str, typer.Argument(help="Version of a bundle.")]
 Reason = Annotated[str, typer.Option(help="Why, for others to read.")]
-By = Annotated[
-    str | None,
-    typer.Option(envvar="TERRACE_BY", show_default=False, help="Who makes the change. Default: user@host."),
-]
 Force = Annotated[bool, typer.Option("--force", help="Do it although a rule refuses.")]
 Expected = Annotated[
     int | None,
     typer.Option("--if-revision", help="Only where the release is at this revision, 0 for none yet.", min=0),
-]
-Known = Annotated[
-    str | None,
-    typer.Option("--bundles", help="Folder or URL of bundles to look in; without it replicas find out."),
 ]
 
 app = typer.Typer(
@@ -53,6 +46,8 @@ app = typer.Typer(
 2. `terrace release status --watch` shows who has loaded what
 
 3. `terrace release promote` makes it live, `terrace release rollback` goes back
+
+`terrace release rollout VERSION` does all of it, step by step, and rolls back by itself if the version is worse.
 
 Each of them takes effect within a second on every replica. The docs have the runbook: operations.md, Releases.
 """,
@@ -100,6 +95,24 @@ def share(
     """Give the staged version another share of the users, once every replica has loaded it."""
     _change(
         lambda operations: operations.share(share, force=force, expected_revision=if_revision),
+        Where(store_url, store_url_file, data, namespace),
+        by,
+    )
+
+
+@app.command()
+def shadow(
+    share: Annotated[float, typer.Argument(help="Of the calls, 0 to 1; 0 for none.")],
+    store_url: StoreUrl = None,
+    store_url_file: StoreUrlFile = None,
+    data: StoreData = STORE_DATA,
+    namespace: Namespace = "default",
+    by: By = None,
+    if_revision: Expected = None,
+) -> None:
+    """Let the staged version answer a share of the calls too, unseen; `terrace release report` compares."""
+    _change(
+        lambda operations: operations.shadow(share, expected_revision=if_revision),
         Where(store_url, store_url_file, data, namespace),
         by,
     )
@@ -190,7 +203,7 @@ def status(
 ) -> None:
     """Show the slots, who is live, who is tried on whom, the last change, and every replica."""
 
-    async def show(operations: Operations) -> None:
+    async def show(operations: Operations, _: ReleaseStore) -> None:
         await _show_once(operations, namespace, as_json=as_json)
         while watch:
             await asyncio.sleep(WATCH_S)
@@ -242,6 +255,10 @@ def serve(
         raise typer.Exit(REFUSED) from None
 
 
+app.command()(rollout)
+app.command()(report)
+
+
 async def _show_once(operations: Operations, namespace: str, *, as_json: bool) -> None:
     found = await operations.status()
     if as_json:
@@ -255,7 +272,7 @@ def _change(
     change: Callable[[Operations], Awaitable[Release]], where: Where, by: str | None, bundles: str | None = None
 ) -> None:
     """Make a change and say what it was."""
-    made = with_operations(change, where, by, versions_in(bundles))
+    made = with_operations(lambda operations, _: change(operations), where, by, versions_in(bundles))
     console.print(change_line(made), highlight=False, soft_wrap=True)
 
 

@@ -40,7 +40,7 @@ class Where(NamedTuple):
 
 
 def with_operations(
-    work: Callable[[Operations], Awaitable[T]],
+    work: Callable[[Operations, ReleaseStore], Awaitable[T]],
     where: Where,
     by: str | None = None,
     known_versions: Callable[[], list[str]] | None = None,
@@ -49,7 +49,8 @@ def with_operations(
     from server.release.operations import Operations
 
     async def run(store: ReleaseStore, check: PromotionCheck) -> T:
-        return await work(Operations(store, by or _somebody(), known_versions=known_versions, promotion_check=check))
+        operations = Operations(store, by or _somebody(), known_versions=known_versions, promotion_check=check)
+        return await work(operations, store)
 
     return with_store(run, where)
 

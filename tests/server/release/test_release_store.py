@@ -180,7 +180,7 @@ async def test_a_url_without_rights_is_told_what_it_needs_and_may_still_look(
     for refused in (lambda: looking.change(staged, "eve"), lambda: looking.report(replica("b"))):
         with pytest.raises(ReleaseStoreError, match="the store refuses this user") as error:
             await refused()
-        assert f"SET, HGETALL, HSET, HDEL and EXPIRE on {store.key}" in str(error.value)
+        assert f"SET, DEL, HGETALL, HSET, HDEL and EXPIRE on {store.key}" in str(error.value)
         assert "hunter2" not in str(error.value)
     await looking.close()
 

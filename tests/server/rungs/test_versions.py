@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from core.release import Release, Slot
+from server.rungs.deadline import Deadline
+from server.rungs.request_record import RequestRecord
 from server.rungs.versions import Versions
 
 USERS = [f"user-{i}" for i in range(2_000)]
@@ -18,7 +20,10 @@ def pipelines(*versions: str) -> dict[str, Any]:
 
 
 def answered(versions: Versions) -> list[str]:
-    return [cast("Any", versions.pipeline_for(user)).bundle.version for user in USERS]
+    record = RequestRecord(Deadline.never())
+    found = [cast("Any", versions.pipeline_for(user, record)).bundle.version for user in USERS]
+    assert record.version == found[-1]
+    return found
 
 
 def test_everybody_is_answered_from_the_live_version_until_the_candidate_has_a_share() -> None:
