@@ -324,3 +324,34 @@ def test_another_format_is_told_from_damage() -> None:
 
 def test_the_other_slot_of_the_other_slot_is_the_slot() -> None:
     assert [slot.other.other for slot in Slot] == list(Slot)
+
+
+def test_a_candidate_is_withdrawn_and_frozen_in_one_change() -> None:
+    tried = Release.of("v1").stage("v2").with_shadow(0.1).with_share(0.25)
+    found = tried.withdraw("v2", "errors")
+
+    assert (found.candidate_share, found.shadow_share, found.live_version) == (0.0, 0.0, "v1")
+    assert (found.frozen, found.revision) == ({"v2": "errors"}, tried.revision + 1)
+    with pytest.raises(ReleaseError, match="frozen"):
+        found.promote()
+
+
+def test_what_was_promoted_last_is_withdrawn_for_what_was_live_before() -> None:
+    found = Release.of("v1").stage("v2").promote().withdraw("v2", "errors")
+
+    assert (found.live_version, found.candidate, found.frozen) == ("v1", "v2", {"v2": "errors"})
+    assert Release.from_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize(
+    ("release", "why"),
+    [
+        (Release.of("v1"), "not staged"),
+        (Release.of("v1").stage("v3"), "not staged"),
+        (Release.of("v1").stage("v2").promote().stage("v3"), "not staged"),
+        (Release.of("v1").stage("v2").promote().freeze("v1", "old"), "v1 is frozen"),
+    ],
+)
+def test_what_has_nothing_to_go_back_to_is_not_withdrawn(release: Release, why: str) -> None:
+    with pytest.raises(ReleaseError, match=why):
+        release.withdraw("v2", "errors")
