@@ -254,7 +254,6 @@ async def serve(
         stack.callback(lag.close)
         add_gauges(exported.telemetry, admission=admission, versions=versions, work=work, lag=lag, probe=probe)
         add_bundle_gauges(exported.telemetry, [started.pipeline.bundle for started in loaded], log)
-        add_version_gauges(exported.telemetry, observer)
         add_store_gauges(exported.telemetry, {started.pipeline.bundle.version: started.store for started in loaded})
         # What was loaded lives as long as the process: a collection that walks a million ids stops every request.
         gc.collect()
@@ -262,7 +261,9 @@ async def serve(
         edge.versions = versions
         status = Health(SERVICE)
         await status.set_rungs(_rungs(versions.live))
-        server = await _listen(settings, (Servicer(settings, shadow).handler(edge), probe.handler()), status, probe.address)
+        server = await _listen(
+            settings, (Servicer(settings, shadow).handler(edge), probe.handler()), status, probe.address
+        )
         try:
             probe.start()
             _log.info("serving bundle %s on port %d", versions.live.bundle.version, settings.port)
@@ -288,6 +289,9 @@ def _exporters(settings: Settings, *, grouped: bool) -> Exporters:
 
 
 def _recorder(telemetry: Telemetry, observer: Observer) -> Callable[[Call], None]:
+    """Tells both of every call."""
+    add_version_gauges(telemetry, observer)
+
     def record(call: Call) -> None:
         telemetry.record(call)
         observer.observe(call)

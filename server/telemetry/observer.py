@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from server.telemetry.recorder import Call
     from server.telemetry.version_counts import Counts
 
-_KEPT_BELOW = frozenset({Reason.OVERLOADED, Reason.EXERCISED, Reason.FORCED, Reason.NOT_ASKED})
+_KEPT_BELOW = frozenset({Reason.OVERLOADED, Reason.EXERCISED, Reason.FORCED, Reason.NOT_ASKED, Reason.NOT_NEEDED})
 """Why an answer is not ``DEEP`` that is no doing of its version."""
 _BUCKET = BUCKETS - 1
 

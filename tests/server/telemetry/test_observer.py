@@ -71,7 +71,7 @@ def test_a_deep_answer_is_counted_with_its_time_its_best_score_and_its_first_ite
 
 @pytest.mark.parametrize(
     ("reason", "may_be_deep"),
-    [(reason, reason not in {"overloaded", "exercised", "forced", "not_asked"}) for reason in Reason],
+    [(reason, reason not in {"overloaded", "exercised", "forced", "not_asked", "not_needed"}) for reason in Reason],
 )
 def test_an_answer_from_below_counts_against_its_version_unless_somebody_kept_it_there(
     reason: Reason, may_be_deep: bool
