@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 AGES_H = (1.0, 6.0, 24.0, 168.0)
 NIGHT_H = 24.0
 """Age at which a list is held against CF: one that is renewed every night gets this old."""
-MAX_CASES = 2_000
+MAX_CASES = 1_000
+"""Moments that are asked at most: each takes nine answers without a deadline."""
 MAX_CHOICE_CASES = 1_000
 ENOUGH_CASES = 100
 """With fewer, only an interval wholly below zero puts the list below CF."""

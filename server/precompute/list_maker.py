@@ -20,6 +20,7 @@ from server.rungs.request_record import RequestRecord
 from server.rungs.warm_up import warm_up
 from server.rungs.work_pool import WorkPool
 from server.settings import Settings
+from server.signature import trusted
 from server.store.batch_store import BatchStore
 from server.store.user_store import MemoryUserStore
 
@@ -49,6 +50,8 @@ class MakerOptions:
         ttl_s: lifetime of a list before jitter, seconds.
 
         active_s: users whose newest event is older than this many seconds are left out; None = nobody is.
+
+        public_keys: files of which one must fit the bundle's signature; none = it needs no signature.
     """
 
     bundle: Path
@@ -57,6 +60,7 @@ class MakerOptions:
     limit: int
     ttl_s: float
     active_s: float | None
+    public_keys: tuple[Path, ...] = ()
 
 
 class Part(NamedTuple):
@@ -112,7 +116,7 @@ class ListMaker:
         Raises:
             BundleError: it is damaged, or does not answer as it did when it was built.
         """
-        bundle = load_bundle(options.bundle)
+        bundle = load_bundle(options.bundle, trusted(options.public_keys))
         maker = cls(bundle, BatchStore.open(options.store_url, options.namespace, bundle.version), options)
         await warm_up(maker._pipeline, _WARM_UP_ROUNDS)
         gc.collect()

@@ -24,6 +24,7 @@ from terrace.cli.options import (
     Items,
     Map,
     Namespace,
+    PublicKeyFiles,
     StoreData,
     StoreUrl,
     StoreUrlFile,
@@ -98,6 +99,7 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run of this shard that stopped half way.")
     ] = False,
+    public_key: PublicKeyFiles = [],  # noqa: B006 - typer copies it
     again: Annotated[
         bool,
         typer.Option("--again", help="Compute a complete shard anew; without --resume also one that stopped half way."),
@@ -116,10 +118,10 @@ def run(
     with ExitStack() as stack:
         progress = stack.enter_context(show_progress())
         given, described = _given_users(stack, users, active_days, events, items, column_map, weight)
-        task = _task(folder, part, described, k, ttl_hours * _HOUR_S)
+        task = _task(folder, public_key, part, described, k, ttl_hours * _HOUR_S)
         url = stack.enter_context(user_store(store_url, store_url_file, data))
         active_s = active_days * _DAY_S if users == ACTIVE else None
-        options = MakerOptions(folder, url, namespace, k, task.ttl_s, active_s)
+        options = MakerOptions(folder, url, namespace, k, task.ttl_s, active_s, tuple(public_key))
         code = asyncio.run(_run(options, task, given, processes, resume, again, progress))
     raise typer.Exit(code)
 
@@ -184,13 +186,16 @@ def _users_in(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def _task(folder: Path, shard: Shard, users: str, limit: int, ttl_s: float) -> Task:
+def _task(folder: Path, public_key: list[Path], shard: Shard, users: str, limit: int, ttl_s: float) -> Task:
     """What is to be done.
 
     Raises:
-        BundleError: the bundle has no deep rung, or cannot be read.
+        BundleError: the bundle has no deep rung, cannot be read, or is not signed as it must be.
     """
-    manifest = read_manifest(folder)
+    from server.signature import trusted
+
+    keys = trusted(public_key)
+    manifest = read_manifest(folder) if keys is None else keys.read_manifest(folder)
     if not manifest.model:
         raise BundleError(
             f"{folder}: has no deep model, so there is nothing to precompute. Its ladder ends at CF, which needs no lists"

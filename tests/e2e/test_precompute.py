@@ -115,6 +115,18 @@ def test_a_bundle_without_a_model_has_nothing_to_precompute(shop: tuple[str, ...
     assert "has no deep model, so there is nothing to precompute" in done.stderr
 
 
+def test_lists_of_a_bundle_that_is_not_signed_as_it_must_be_are_not_made(
+    built: tuple[Path, dict[str, Any]], version: str, bundles: tuple[str, ...], where: tuple[str, ...], tmp_path: Path
+) -> None:
+    terrace("bundle", "keygen", str(tmp_path / "other"))
+    run = ("precompute", version, *bundles, *where)
+
+    refused = terrace(*run, "--public-key", str(tmp_path / "other.pub"), expect=2).stderr
+
+    assert "not a signature of this manifest.json" in " ".join(refused.split())
+    assert "0 lists of 0 users" in terrace(*run, "--public-key", str(built[0].parent / "key.pub")).stdout
+
+
 def test_a_store_that_cannot_be_reached_is_said(version: str, bundles: tuple[str, ...]) -> None:
     for command in (("precompute", version, *bundles), ("precompute", "status", version)):
         done = terrace(*command, "--store-url", "redis://127.0.0.1:1", expect=3)
