@@ -74,7 +74,7 @@ class Form:
 
 
 SHORT = Form(swaps=3, search_s=3.0, steady_s=5.0, age_s=3.0, flips=2)
-LONG = Form(swaps=20, search_s=5.0, steady_s=8.0, age_s=5.0, flips=10)
+LONG = Form(swaps=20, search_s=5.0, steady_s=5.0, age_s=5.0, flips=5)
 
 
 class Operator:
@@ -200,7 +200,8 @@ def play(made: SyntheticData, folder: Path, form: Form) -> dict[str, Any]:
         "capacity_per_s": max(closed.values()),
         "offered_per_s": rate,
         "soak": operator.soak,
-        "soak_slopes": {name: slope(values) for name, values in operator.soak.items()},
+        # Without the first, when workers held one bundle only.
+        "soak_slopes": {name: slope(values[1:]) for name, values in operator.soak.items()},
         "machine_trouble": trouble,
         "connection_age_s": form.age_s,
         "items": len(made.ids),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 
 from core.types import Tier
@@ -29,6 +30,7 @@ MOST = {
     "rollback_s": SETTLE_S,
 }
 """Figure -> what it may be at most."""
+_NAMES = {status.value[0]: status.name for status in grpc.StatusCode}
 TIMES = frozenset({"p99_ratio", "promote_s", "rollback_s"})
 """Figures that say nothing where others used the machine; nothing excuses the rest."""
 
@@ -163,7 +165,7 @@ def figures(calls: Calls, moments: Moments) -> dict[str, Any]:
         "swaps": len(moments.replacing),
         "calls": len(calls.meant_s),
         "failed_calls": int(calls.failed.sum()),
-        "failed_statuses": dict(zip(codes.tolist(), counts.tolist(), strict=True)),
+        "failed_statuses": {_NAMES[code]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)},
         "mixed_answers": int(mixed.sum()),
         "p99_ratio": summaries["replacing"]["p99_ms"] / summaries["steady"]["p99_ms"],
         "p99_ratio_of_each_swap": [after / before for before, after in by_swap],

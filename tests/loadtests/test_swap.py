@@ -92,7 +92,7 @@ def test_a_call_that_failed_is_counted_and_takes_as_long_as_a_caller_waits() -> 
     )
 
     assert (found["failed_calls"], found["sigterm_calls"], found["sigterm_failed_calls"]) == (2, 1, 1)
-    assert found["failed_statuses"] == {FAILED: 2}
+    assert found["failed_statuses"] == {"UNAVAILABLE": 2}
     assert found["replacing"]["max_ms"] == PATIENCE_S * 1000
 
 
