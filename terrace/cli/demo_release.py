@@ -61,7 +61,7 @@ def show_release(bundles: Path, old: str, new: str, store_url: str, address: str
 
         show("Before", {old})
         release(store_url, "stage", new, "--share", "0.5", "--bundles", str(bundles))
-        show("The new bundle is tried on half of the users; nobody is moved to and fro", {old, new})
+        show("The new bundle is tried on half of the users, who keep it", {old, new})
         release(store_url, "promote")
         show("Promoted: the new bundle answers everybody. Nothing was loaded for that", {new})
         release(store_url, "rollback", "--reason", "to show it")
