@@ -64,6 +64,8 @@ class Form:
         age_s: of connections; workers leave within about that time.
 
         flips: rollbacks and promotions after the swaps, of each.
+
+        rate: calls a second; None for ``LOAD`` of the capacity.
     """
 
     swaps: int
@@ -71,6 +73,7 @@ class Form:
     steady_s: float
     age_s: float
     flips: int
+    rate: float | None = None
 
 
 SHORT = Form(swaps=3, search_s=3.0, steady_s=5.0, age_s=3.0, flips=2)
@@ -186,7 +189,7 @@ def play(made: SyntheticData, folder: Path, form: Form) -> dict[str, Any]:
             copy_as(version, made.bundle, bundles)
         callers = stack.enter_context(Child("loadtests.swap_callers", server.address, str(made.folder)))
         closed = {n: float(callers.ask(json.dumps({"callers": n, "seconds": form.search_s}))) for n in CALLERS}
-        rate = LOAD * max(closed.values())
+        rate = form.rate or LOAD * max(closed.values())
         if not rate:
             raise RuntimeError("no DEEP answer came in time, so there is no capacity to take a share of")
         operator = Operator(server, store.url)

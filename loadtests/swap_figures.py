@@ -167,6 +167,7 @@ def figures(calls: Calls, moments: Moments) -> dict[str, Any]:
         "failed_calls": int(calls.failed.sum()),
         "failed_statuses": {_NAMES[code]: count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)},
         "mixed_answers": int(mixed.sum()),
+        "mixed_items": int(calls.mixed.sum()),
         "p99_ratio": summaries["replacing"]["p99_ms"] / summaries["steady"]["p99_ms"],
         "p99_ratio_of_each_swap": [after / before for before, after in by_swap],
         "promote_s": max(settled["promote"]),

@@ -124,13 +124,15 @@ def test_a_slope_is_growth_from_one_swap_to_the_next() -> None:
     assert slope([5.0]) == 0
 
 
-def test_the_smallest_run_fails_no_call_and_mixes_no_answer(folder: Path, tmp_path: Path) -> None:
+def test_the_smallest_run_fails_no_call_and_mixes_no_items(folder: Path, tmp_path: Path) -> None:
+    """Whether an answer is of a version that is allowed by now depends on the machine's speed, and is not asked here."""
     made = Workspace(folder, quick=True).benchmark_data()
-    found: dict[str, Any] = play(made, tmp_path / "swap", Form(swaps=1, search_s=0.5, steady_s=0.5, age_s=0.5, flips=1))
+    form = Form(swaps=1, search_s=0.5, steady_s=0.5, age_s=0.5, flips=1, rate=30.0)
+    found: dict[str, Any] = play(made, tmp_path / "swap", form)
 
-    assert json.loads(json.dumps(found))["calls"] > 100
-    assert (found["swaps"], found["failed_calls"], found["mixed_answers"]) == (1, 0, 0)
+    assert json.loads(json.dumps(found))["calls"] > 0
+    assert (found["swaps"], found["failed_calls"], found["mixed_items"]) == (1, 0, 0)
     assert (found["sigterm_failed_calls"], found["sigterm_exit_code"]) == (0, 0)
     assert len(found["promotes_s"]) == 2
-    assert found["rollback_s"] >= 0
+    assert len(found["rollbacks_s"]) == 1
     assert len(found["soak"]["pss_mb"]) == 2
