@@ -104,7 +104,7 @@ class Served:
         """Process ids of its loader processes."""
         started = descendants(self.child.pid)
         workers = {worker for pid in started for worker in descendants(pid)}
-        return [pid for pid in started if pid not in workers and b"loader_process" in _command(pid)]
+        return [pid for pid in started if pid not in workers and b"server.release.loader_process" in _command(pid)]
 
     @property
     def workers(self) -> list[int]:
