@@ -121,10 +121,15 @@ def test_bundles_come_from_object_storage_and_a_start_without_it_finds_them_in_t
     store = open_store(url)
     for version in ("v1", "v2"):
         store.push(write_bundle(tmp_path / version, version=version))
-    options = ("--cache", cache, "--data", str(tmp_path / "data"), "--store-url", valkey, "--namespace", bucket)
+    where = ("--store-url", valkey, "--namespace", bucket)
+    options = ("--cache", cache, "--data", str(tmp_path / "data"), *where)
     with serving("--bundles", url, *options, log=tmp_path / "log") as served:
         assert served.line.startswith("serving v2 on ")
-        terrace("release", "stage", "v1", "--force", "--store-url", valkey, "--namespace", bucket)
+        until(
+            lambda: replica(lambda *arguments: terrace("release", *arguments, *where)).get("answers_from") == "v2",
+            "it has reported",
+        )
+        terrace("release", "stage", "v1", *where)
         until(lambda: served.values("terrace_bundle_info").keys() >= {'{version="v1",worker="1"}'}, "both are loaded")
     boto3.client("s3", endpoint_url=s3).put_object(Bucket=bucket, Key="bundles/v3/manifest.json", Body=b"half")
     away = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
