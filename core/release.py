@@ -1,7 +1,7 @@
 """Which bundles a deployment answers from: two slots, the pointer to the live one, and the candidate's share of users.
 
 The document is one JSON value (in Redis, and a copy beside every replica). Every change makes a new one with the next
-revision, which is written only where the revision before it still stands, so that of two operators the second is told.
+revision, and is written by compare-and-set: of two operators who change the same revision, the second gets an error.
 Changes are functions from a document to the next; they look at nothing but their arguments.
 """
 

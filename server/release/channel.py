@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 LONGEST_LINE = 64 << 20
 """Metrics of a worker are the longest."""
 _READ_BYTES = 1 << 16
+PROCESS = "process"
+"""Cause of a fault that says nothing of any bundle: a worker cannot run here, whatever it holds."""
 Message = dict[str, Any]
 
 

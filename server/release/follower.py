@@ -134,7 +134,7 @@ class ReleaseFollower:
         self.release = release
 
     def _write_copy(self, release: Release) -> None:
-        """Write the copy: seldom and small, so that it may hold up the event loop for the time of an fsync."""
+        """Write the copy, on the event loop: it is small, and written once for each revision."""
         try:
             self._copy.write(release)
             self._copied = release

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from core.manifest import Fault
-from server.release.channel import Channel
+from server.release.channel import PROCESS, Channel
 from server.telemetry.version_counts import read_counts
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ class Worker:
     Attributes:
         name: unique among all workers of the supervisor.
 
-        state: as it was last told.
+        state: as it last reported.
 
         asked: whether the supervisor asked it to stop.
 
-        left: whether it told that it leaves.
+        left: whether it reported that it leaves.
 
         revision: of the release document that it follows.
 
@@ -74,11 +74,11 @@ class Worker:
 
         pid: None until it is known.
 
-        heard_s: when it last told anything, by the monotonic clock.
+        heard_s: when its last message came, by the monotonic clock.
 
         ended: set when it has ended.
 
-        counts: what it has answered from each version, as it last told.
+        counts: what it has answered from each version, as it last reported.
     """
 
     name: str
@@ -170,7 +170,7 @@ class Generation:
             GenerationError: it does not start.
         """
         if self.broken:
-            raise GenerationError(None, Fault("process", "the loader process has ended"))
+            raise GenerationError(None, Fault(PROCESS, "the loader process has ended"))
         channel, theirs = Channel.pair()
         worker = Worker(f"{next(_ids)}", channel)
         with theirs:
@@ -196,7 +196,7 @@ class Generation:
         return await self._ask("metrics", timeout_s)
 
     async def counts(self, timeout_s: float) -> list[Mapping[str, VersionCounts]]:
-        """What each worker has answered, by version, once all have told or the time is over; else as they last told."""
+        """What each worker has answered, by version, once all have replied or the time is over; else as they last reported."""
         await self._ask("counts", timeout_s)
         return [worker.counts for worker in self.workers.values()]
 

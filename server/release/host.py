@@ -51,7 +51,7 @@ class OneBundle:
     def fetch(self, version: str, keep: Collection[str] = ()) -> Path:  # noqa: ARG002 - nothing is cached
         """Its folder; raises ``BundleError`` for any other version."""
         if version != self._version:
-            raise BundleError(f"{version}: this server was told to serve {self._folder} and no other bundle")
+            raise BundleError(f"{version}: this server serves {self._folder} and no other bundle (--bundle)")
         return self._folder
 
 

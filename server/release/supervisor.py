@@ -22,6 +22,7 @@ from core.manifest import BundleError, DamagedBundleError, Fault, GoldenError
 from core.release import Release, Slot
 from server.daemon_thread import on_daemon_thread
 from server.release.bundle_copy import BundleStoreError
+from server.release.channel import PROCESS
 from server.release.generation import Generation, GenerationError, State, Worker
 from server.release.merged_metrics import MergedMetrics
 from server.release.verify import verify_bundle
@@ -153,7 +154,8 @@ class Supervisor:
         self._joined: tuple[str, ...] = ()
         self._suspected = False
         self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
-        self._changed, self._stop, self._hurry = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._changed, self._missing = asyncio.Event(), asyncio.Event()
+        self._stop, self._hurry = asyncio.Event(), asyncio.Event()
         self._retiring: dict[Generation, asyncio.Task[None]] = {}
         self.metrics = MergedMetrics(self._ask_for_metrics, self._own_metrics)
         self._ended_counts: dict[str, VersionCounts] = {}
@@ -197,17 +199,16 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.stop)
-        keeping, watching = asyncio.create_task(self._keep()), asyncio.create_task(self._watch())
+        work = [asyncio.create_task(each) for each in (self._keep(), self._keep_count(), self._watch())]
         stopped = asyncio.create_task(self._stop.wait())
         try:
-            await asyncio.wait((keeping, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if keeping.done():
-                keeping.result()
+            done, _ = await asyncio.wait((*work, stopped), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            stopped.cancel()
-            watching.cancel()
-            keeping.cancel()
-            await asyncio.wait((keeping,))
+            for task in (*work, stopped):
+                task.cancel()
+            await asyncio.wait(work)
             await self._end()
 
     def stop(self) -> None:
@@ -219,7 +220,27 @@ class Supervisor:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await self._reconcile()
+            try:
+                await self._reconcile()
+            except Exception:
+                if self._current is None:
+                    raise
+                # Such as a lack of memory or descriptors, or a bundle store that raises something of its own.
+                _log.exception("workers cannot be changed; those there are go on, and it is tried again")
+                await asyncio.sleep(LONGEST_PAUSE_S)
+                self._changed.set()
+
+    async def _keep_count(self) -> None:
+        """Fork workers in place of those that left or died, also while another generation is being loaded."""
+        while True:
+            await self._missing.wait()
+            self._missing.clear()
+            while (
+                (current := self._current) is not None
+                and not (current.broken or self._suspected)
+                and len(current.ready) < self._count
+            ):
+                await self._add_worker(current)
 
     async def _watch(self) -> None:
         """Replace workers that hang: they hold their share of the port's connections and answer none."""
@@ -248,8 +269,7 @@ class Supervisor:
             elif self._suspected:
                 self._suspected = False
                 await self._quarantine(current)
-            elif len(current.ready) < self._count:
-                await self._add_worker(current)
+                self._missing.set()
             else:
                 self._hand_out()
                 return
@@ -329,6 +349,7 @@ class Supervisor:
         self._live, self._joined = wanted[0], tuple(new)
         self._deaths.clear()
         self._suspected = False
+        self._missing.set()  # some may have died while others started
         self._hand_out()
         _log.info("serving %s with %d workers", ", ".join(wanted), self._count)
         if before is not None:
@@ -355,9 +376,10 @@ class Supervisor:
 
     def _reject(self, error: GenerationError, new: Sequence[str]) -> bool:
         """Blame a version, the one that would join last where the error names none; whether there was one to blame."""
-        if error.fault.cause == "process" and self._current is None:
+        of_process = error.fault.cause == PROCESS
+        if of_process and self._current is None:
             raise NothingToServeError(error.fault.text)
-        version = error.version or next(iter(reversed(new)), None)
+        version = None if of_process else error.version or next(iter(reversed(new)), None)
         if version is None:
             _log.error("workers cannot be started: %s", error.fault.text)
             return False
@@ -394,6 +416,7 @@ class Supervisor:
             if len(self._deaths) == MOST_DEATHS and now_s - self._deaths[0] <= DEATHS_S:
                 self._deaths.clear()
                 self._suspected = True
+        self._missing.set()
         self._changed.set()
 
     async def _quarantine(self, generation: Generation) -> None:
@@ -414,11 +437,14 @@ class Supervisor:
             await asyncio.sleep(min(FIRST_PAUSE_S * 2**recent, LONGEST_PAUSE_S))
         try:
             await current.add_worker(self._effective(current))
-        except GenerationError as error:
-            _log.error("a worker cannot be started: %s", error.fault.text)
+        except (GenerationError, OSError) as error:
+            if current is not self._current:  # another generation has taken its place meanwhile
+                return
+            _log.error("a worker cannot be started: %s", error)
             self._deaths.append(self._clock())
             if len(self._deaths) == MOST_DEATHS:
                 current.broken = True  # from the beginning, with a loader process of its own
+                self._changed.set()
 
     def _why_nothing(self) -> str:
         if not self.rejected:

@@ -11,7 +11,7 @@ import uvloop
 from core.manifest import BundleError, Fault
 from core.release import Release
 from server.app import EXIT_BUNDLE, ServeError, serve
-from server.release.channel import Channel
+from server.release.channel import PROCESS, Channel
 
 if TYPE_CHECKING:
     import socket
@@ -85,7 +85,7 @@ async def _work(
         if isinstance(error, BundleError):
             supervisor.send({"failed": {"version": opened[-1], "fault": Fault.of(error)}})
         else:
-            supervisor.send({"failed": {"version": None, "fault": Fault("process", str(error))}})
+            supervisor.send({"failed": {"version": None, "fault": Fault(PROCESS, str(error))}})
         return EXIT_BUNDLE
     finally:
         for task in tasks:
